@@ -71,13 +71,15 @@ class HookedTransformerConfig:
     dtype: torch.dtype = torch.float32
     seed: int | None = None
     """Seeds the initial weights; None leaves them to the global generator."""
-    initializer_range: float = 0.02
-    """Standard deviation of the initial weights."""
+    initializer_range: float = -1.0
+    """Standard deviation of the initial weights; -1 means 0.8 / sqrt(d_model)."""
 
     def __post_init__(self) -> None:
         for name in ("d_model", "n_ctx", "d_head", "n_heads", "d_vocab"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)!r}: must be at least 1")
+        if self.initializer_range < 0:
+            self.initializer_range = 0.8 / self.d_model**0.5
         if self.n_layers < 0:
             raise ValueError(f"n_layers={self.n_layers!r}: must be 0 or more")
         self._check_choice("normalization_type", NORMALIZATIONS)
