@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -31,12 +31,13 @@ class HookedTransformerConfig:
     act_fn: str | None = None
     """relu, gelu (exact), gelu_new (tanh) or silu; None when attn_only."""
     attn_only: bool = False
-    normalization_type: Literal["LN", "LNPre"] | None = "LN"
+    normalization_type: str | None = "LN"
     """LN with gain and bias, LNPre without (folded into the next weights), or None."""
     eps: float = 1e-5
     post_norm: bool = False
     """LayerNorm after each addition to the residual stream (BERT), and no final LayerNorm."""
-    attention_dir: Literal["causal", "bidirectional"] = "causal"
+    attention_dir: str = "causal"
+    """causal (a token sees itself and earlier ones) or bidirectional."""
     use_attn_scale: bool = True
     attn_scale: float = -1.0
     """Scores are divided by this; -1 means sqrt(d_head), or 1 without use_attn_scale."""
@@ -45,8 +46,8 @@ class HookedTransformerConfig:
     """'global' or 'local', one a layer, when use_local_attn."""
     window_size: int | None = None
     """A local layer sees the last window_size positions, itself included."""
-    positional_embedding_type: Literal["standard", "shortformer", "none"] = "standard"
-    """standard: added to the residual stream; shortformer: added to the inputs of queries and keys only."""
+    positional_embedding_type: str = "standard"
+    """standard: added to the residual stream; shortformer: added to the inputs of queries and keys only; none."""
     n_token_types: int = 0
     """Rows of the token-type embedding (BERT: 2); 0 for none."""
     embed_norm: bool = False

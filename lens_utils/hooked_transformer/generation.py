@@ -22,7 +22,7 @@ class Generation(TextMethods):
         top_k: int | None = None,
         stop_at_eos: bool = True,
         seed: int | None = None,
-    ) -> str | Tokens:
+    ) -> str | Int[Tensor, "batch longer"]:
         """Continue a text (returns text) or tokens (returns tokens, prompt included) of a causal model.
 
         Samples at `temperature` among the `top_k` likeliest tokens, or takes the likeliest with `do_sample=False`.

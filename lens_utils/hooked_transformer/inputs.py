@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from lens_utils.axes import Mask, Resid, Tokens
+from lens_utils.axes import Resid, Tokens
 from lens_utils.hooked_transformer.config import HookedTransformerConfig
 from lens_utils.hooked_transformer.text import TextMethods
 
@@ -21,7 +21,7 @@ class ModelInput:
 
     tokens: Tokens | None
     resid: Resid | None
-    attention_mask: Mask | None
+    attention_mask: Tensor | None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -49,7 +49,12 @@ class InputChecks(TextMethods, nn.Module):
         return bounds[0], bounds[1]
 
     def _read_input(
-        self, input: Any, attention_mask: Mask | None, prepend_bos: bool | None, tokens: Tokens | None, from_resid: bool
+        self,
+        input: Any,
+        attention_mask: Tensor | None,
+        prepend_bos: bool | None,
+        tokens: Tokens | None,
+        from_resid: bool,
     ) -> ModelInput:
         if from_resid:
             given = ModelInput(tokens, self._checked_resid(input), attention_mask)

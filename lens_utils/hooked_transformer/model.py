@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Int
@@ -89,9 +89,9 @@ class HookedTransformer(Generation, InputChecks, WeightProperties, HookedRootMod
     def forward(
         self,
         input: str | Sequence[str] | Tokens | Resid,
-        return_type: Literal["logits", "loss", "both"] | None = "logits",
+        return_type: str | None = "logits",
         *,
-        attention_mask: Mask | None = None,
+        attention_mask: Tensor | None = None,
         token_type_ids: Int[Tensor, "batch pos"] | None = None,
         labels: Int[Tensor, "batch pos"] | None = None,
         tokens: Tokens | None = None,
@@ -103,6 +103,7 @@ class HookedTransformer(Generation, InputChecks, WeightProperties, HookedRootMod
     ) -> Tensor | Output | None:
         """Run the model on text, tokens, or (with `start_at_layer`) the residual stream entering that block.
 
+        `return_type` is "logits" [batch, pos, vocab], "loss", "both" or None (run for the hooks alone).
         Text is tokenised, padded on the right and masked. Tokens with padding on either side need `attention_mask`
         (1 real, 0 padding): positions are counted over real tokens, padding is never attended to.
         `stop_at_layer` l returns the residual stream entering block l [batch, pos, d_model] (n_layers: leaving the
