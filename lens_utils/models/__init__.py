@@ -1,0 +1,18 @@
+"""The models tinylens knows, and the one way to load a model: `load_model(name)`.
+
+`python -m lens_utils.models` lists them. This package imports without torch, so that listing is quick.
+"""
+
+from lens_utils.models.loading import PROCESSINGS, Provenance, load_model
+from lens_utils.models.registry import SPECS, ModelSpec, find_spec, parameter_count, spec_for
+
+__all__ = [
+    "PROCESSINGS",
+    "SPECS",
+    "ModelSpec",
+    "Provenance",
+    "find_spec",
+    "load_model",
+    "parameter_count",
+    "spec_for",
+]
