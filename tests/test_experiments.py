@@ -1,0 +1,89 @@
+"""Every file in `experiments/` keeps the contract, and runs on its default model with every identity holding."""
+
+import ast
+import inspect
+import json
+import subprocess
+import sys
+import textwrap
+from dataclasses import MISSING, fields
+from pathlib import Path
+
+import pytest
+
+import experiments
+from lens_utils.contract import ExperimentConfig, ExperimentFindings
+from lens_utils.discovery import find_experiments, load_experiment
+from lens_utils.experiment import main_of_all
+from lens_utils.models import find_spec
+
+LISTINGS = find_experiments(experiments)
+NAMES = [listing.name for listing in LISTINGS]
+each_experiment = pytest.mark.parametrize("name", NAMES)
+
+
+def test_there_is_an_experiment() -> None:
+    assert "mlp_statistics" in NAMES
+
+
+@each_experiment
+def test_the_list_says_what_the_module_says(name: str) -> None:
+    experiment = load_experiment(experiments, name)
+    (listing,) = [listing for listing in LISTINGS if listing.name == name]
+    assert listing.summary == experiment.summary
+    assert listing.models == experiment.models
+    assert len(experiment.summary) <= 120
+
+
+def documented_options(config_type: type) -> set[str]:
+    """Names of the fields that have a docstring below them, in the class or one it stands on."""
+    names: set[str] = set()
+    for owner in config_type.__mro__:
+        if not issubclass(owner, ExperimentConfig):
+            continue
+        (body,) = [node.body for node in ast.parse(textwrap.dedent(inspect.getsource(owner))).body]  # type: ignore[attr-defined]
+        for node, following in zip(body, [*body[1:], None], strict=True):
+            is_text = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and is_text:
+                names.add(node.target.id)
+    return names
+
+
+@each_experiment
+def test_every_option_has_a_default_and_a_docstring(name: str) -> None:
+    config_type = load_experiment(experiments, name).config_type
+    assert not [f.name for f in fields(config_type) if f.default is MISSING and f.default_factory is MISSING]
+    assert {field.name for field in fields(config_type)} <= documented_options(config_type)
+
+
+@each_experiment
+def test_findings_and_default_models_are_of_the_known_kinds(name: str) -> None:
+    experiment = load_experiment(experiments, name)
+    assert issubclass(experiment.module.Findings, ExperimentFindings)
+    specs = [find_spec(model) for model in experiment.models]
+    assert all(spec is not None and spec.source == "shipped" for spec in specs), "defaults must run offline"
+    assert not [reason for spec in specs if spec for reason in experiment.unmet_by_family(spec.family)]
+
+
+def test_importing_the_experiments_imports_nothing_heavy() -> None:
+    program = "import importlib, sys; [importlib.import_module('experiments.' + name) for name in sys.argv[1:]]; "
+    program += "print(*{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", program, *NAMES], capture_output=True, text=True, check=True)
+    assert not set(done.stdout.split()) & {"torch", "transformer_lens", "transformers", "pandas", "plotly", "sklearn"}
+
+
+@pytest.mark.parametrize(("name", "model"), [(listing.name, model) for listing in LISTINGS for model in listing.models])
+def test_it_runs_on_its_default_models_and_a_check_reproduces_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, model: str
+) -> None:
+    arguments = [name, "--model", model, "--out", str(tmp_path)]
+    for more in ([], ["--check"]):
+        with pytest.raises(SystemExit) as ended:
+            main_of_all(experiments, arguments=[*arguments, *more])
+        assert ended.value.code == 0, capsys.readouterr().err
+    text = (tmp_path / name / model / "manifest.json").read_text()
+    manifest = json.loads(text)
+    assert manifest["identities"]
+    assert all(identity["holds"] for identity in manifest["identities"])
+    assert manifest["hooks"]
+    assert str(tmp_path) not in text

@@ -1,0 +1,1 @@
+"""Two toy experiments, to try the contract and the command line on."""
