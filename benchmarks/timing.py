@@ -19,7 +19,7 @@ class Timing:
 def measure(
     contenders: Mapping[str, Callable[[], object]], *, reference: str, rounds: int = 15, warmup: int = 2
 ) -> dict[str, Timing]:
-    """Run every contender once a round, `rounds` times; ratios are reference / contender (below 1: reference faster)."""
+    """Run every contender once a round; ratios are reference / contender (below 1: the reference is faster)."""
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for round_index in range(warmup + rounds):
         names = list(contenders)
@@ -41,7 +41,12 @@ def measure(
 
 def markdown(title: str, reference: str, timings: Mapping[str, Timing]) -> str:
     """A table of medians in milliseconds and ratios `reference / contender` with their quartiles."""
-    lines = [f"### {title}", "", f"| contender | median ms | {reference} / contender | quartiles |", "|---|---|---|---|"]
+    lines = [
+        f"### {title}",
+        "",
+        f"| contender | median ms | {reference} / contender | quartiles |",
+        "|---|---|---|---|",
+    ]
     for name, timing in timings.items():
         low, high = timing.spread
         lines.append(f"| {name} | {timing.seconds * 1e3:.1f} | {timing.ratio:.2f} | {low:.2f} to {high:.2f} |")

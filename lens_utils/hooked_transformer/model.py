@@ -107,10 +107,10 @@ class HookedTransformer(Generation, InputChecks, WeightProperties, HookedRootMod
         Text is tokenised, padded on the right and masked. Tokens with padding on either side need `attention_mask`
         (1 real, 0 padding): positions are counted over real tokens, padding is never attended to.
         `stop_at_layer` l returns the residual stream entering block l [batch, pos, d_model] (n_layers: leaving the
-        last block). `logit_positions` computes logits at these positions only, the same for all rows or
-        [batch, answers] -> [batch, answers, vocab]. Layers may be negative, counted from the end.
-        The loss is the mean next-token cross-entropy in nats (`loss_per_token`: [batch, pos-1]); of a masked model,
-        the cross-entropy of `labels` where they are not -100. From a residual, the causal loss needs `tokens`.
+        last block); layers may count from the end. `logit_positions` computes logits at these positions only, the
+        same for all rows or [batch, answers] -> [batch, answers, vocab]. The loss is the mean next-token
+        cross-entropy in nats (`loss_per_token`: [batch, pos-1]); of a masked model, the cross-entropy of `labels`
+        where they are not -100. From a residual, the causal loss needs `tokens`.
         """
         start, stop = self._layer_range(start_at_layer, stop_at_layer)
         given = self._read_input(input, attention_mask, prepend_bos, tokens, start_at_layer is not None)
