@@ -1,0 +1,113 @@
+"""What a page is made of: headings, text, tables, figures, CircuitsVis components, and grids of attention heads."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from lens_utils.figures import Figure
+from lens_utils.pages.encode import plain
+from lens_utils.tables import Table
+from lens_utils.visible_text import visible
+
+COMPONENTS = (
+    "AttentionHeads",
+    "AttentionPattern",
+    "AttentionPatterns",
+    "ColoredTokens",
+    "ColoredTokensMulti",
+    "TextNeuronActivations",
+    "TokenLogProbs",
+    "TopkSamples",
+    "TopkTokens",
+)
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A heading inside a page."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph; shown as it stands, line breaks kept."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Component:
+    """A CircuitsVis component with its JSON-ready props; make it with `circuitsvis`."""
+
+    name: str
+    props: Mapping[str, Any] = field(repr=False)
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class AttentionGrid:
+    """Thumbnails of many heads, of which CircuitsVis draws the chosen one; make it with `attention_grid`."""
+
+    props: Mapping[str, Any] = field(repr=False)
+    caption: str = ""
+
+
+Fragment = Heading | Text | Component | AttentionGrid | Figure | Table
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page of its own beside a result: fragments from top to bottom, and one sentence on what they show."""
+
+    fragments: tuple[Fragment, ...]
+    caption: str
+
+
+def circuitsvis(name: str, props: Mapping[str, Any], caption: str = "") -> Component:
+    """CircuitsVis' component `name` (its JavaScript name, as `ColoredTokens`) with `props` (`maskUpperTri`, ...).
+
+    Tensors and arrays are rounded, props that are None left to the component's default.
+    Raises `ValueError` for a name that CircuitsVis does not have.
+    """
+    if name not in COMPONENTS:
+        raise ValueError(f"name={name!r}: choose one of {', '.join(COMPONENTS)}")
+    return Component(name, plain({key: value for key, value in props.items() if value is not None}), caption)
+
+
+def attention_grid(
+    patterns: Float[Tensor, "head query key"],
+    *,
+    tokens: Sequence[str],
+    names: Sequence[str],
+    caption: str,
+    causal: bool = True,
+) -> AttentionGrid:
+    """A thumbnail for each head, and the chosen head drawn by CircuitsVis with its tokens.
+
+    Values from 0 to the largest of all heads are sent as one byte each, so that 144 heads of 64 tokens stay under
+    1 MB; `causal=False` (masked models) shows the upper triangle too.
+    Raises `ValueError` when tokens or names do not fit the patterns, or for a negative or missing value.
+    """
+    weights = patterns.detach().cpu().double().numpy()
+    heads, queries, keys = weights.shape
+    for label, given, size in (("tokens", tokens, keys), ("tokens", tokens, queries), ("names", names, heads)):
+        if len(given) != size:
+            raise ValueError(f"{label} has {len(given)} entries: patterns of shape {weights.shape} need {size}")
+    if not (np.isfinite(weights).all() and (weights >= 0).all()):
+        raise ValueError("patterns: holds negative, infinite or missing values; attention weights are 0 or more")
+    largest = float(weights.max(initial=0.0)) or 1.0
+    cells = np.rint(weights / largest * 255).astype(np.uint8)
+    props = {
+        "tokens": [visible(token) for token in tokens],
+        "names": [visible(name) for name in names],
+        "largest": plain(largest),
+        "cells": base64.b64encode(cells.tobytes()).decode(),
+        "causal": causal,
+    }
+    return AttentionGrid(props, caption)

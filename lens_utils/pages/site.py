@@ -1,0 +1,113 @@
+"""The results site: a page for each result, one for each large figure, an index of all, and the files they share."""
+
+import importlib.util
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from lens_utils.figures import Figure
+from lens_utils.pages import facts
+from lens_utils.pages.blocks import figure_block, inline_size, needs, page_blocks, table_block
+from lens_utils.pages.encode import humanised
+from lens_utils.pages.fragments import Page
+from lens_utils.tables import Table
+
+_HERE = Path(__file__).parent.parent
+_SHARED = (("plotly", "package_data/plotly.min.js"), ("circuitsvis", "dist/cdn/iife.js"))
+ASSET_NAMES = ("plotly.min.js", "circuitsvis.js", "site.css", "site.js")
+INLINE_EACH = 250_000
+INLINE_ALL = 600_000
+
+
+def render_result(
+    folder: Path, *, manifest: dict[str, Any], tables: dict[str, Table], figures: dict[str, Figure | Page], summary: str
+) -> None:
+    """Write `folder`/index.html and one NAME.html a figure or page; `folder` is results/EXPERIMENT/MODEL or its draft.
+
+    The first table is the headline. Figures, and pages of nothing but figures and text, stand on the index page
+    itself up to 250 kB each; the others are loaded when they are opened.
+    """
+    clash = sorted({"index"} & set(figures)) or sorted(name for name in figures if not name.isidentifier())
+    if clash:
+        raise ValueError(f"figures={clash!r}: names become files; use letters, digits and _, and not 'index'")
+    about = facts.result_facts(manifest, summary=summary)
+    blocks, room = [], INLINE_ALL
+    for name, drawn in figures.items():
+        own = [figure_block(drawn, name)] if isinstance(drawn, Figure) else page_blocks(drawn, name)
+        title = own[0]["title"] if isinstance(drawn, Figure) else humanised(name)
+        page = {"title": title, "caption": drawn.caption, "blocks": own, "result": about} | needs(own)
+        _write(folder / f"{name}.html", "page.html", depth=2, **page)
+        size = inline_size(own)
+        here = {"id": name, "title": title, "caption": drawn.caption}
+        if size is None or size > min(INLINE_EACH, room):
+            blocks.append({"kind": "linked"} | here)
+        else:
+            room -= size
+            blocks.append(own[0] if isinstance(drawn, Figure) else {"kind": "page", "blocks": own} | here)
+    shown = [table_block(table, name, files=True) for name, table in tables.items()]
+    context = {"title": f"{about['title']} on {about['model']}", "result": about, "figures": blocks}
+    _write(folder / "index.html", "result.html", depth=2, tables=shown, **context, **needs(blocks))
+
+
+def render_index(results_root: Path) -> None:
+    """Write `results_root`/index.html: every result that has a manifest, grouped by experiment."""
+    results = []
+    for path in sorted(results_root.glob("*/*/manifest.json")):
+        experiment, model = path.parts[-3:-1]
+        if not model.startswith("."):
+            results.append(_listed(path, experiment, model) | {"href": f"{experiment}/{model}/index.html"})
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for about in results:
+        groups.setdefault(about["experiment"], []).append(about)
+    failing = sum(not about["passed"] for about in results)
+    counts = {"results": len(results), "experiments": len(groups), "failing": failing}
+    _write(
+        results_root / "index.html", "index.html", depth=0, title="Results", groups=groups, counts=counts, **needs([])
+    )
+
+
+def _listed(path: Path, experiment: str, model: str) -> dict[str, Any]:
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        return facts.result_facts(manifest, summary=manifest["summary"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        # One damaged result must not hide the others: it is listed as what it is.
+        return facts.unreadable(experiment, model)
+
+
+def write_assets(results_root: Path) -> None:
+    """Put the shared scripts and the style sheet into `results_root`/assets; a file that is already right is kept."""
+    sources = [_package_file(package, path) for package, path in _SHARED]
+    sources += [_HERE / "assets" / "site.css", _HERE / "assets" / "site.js"]
+    folder = results_root / "assets"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, source in zip(ASSET_NAMES, sources, strict=True):
+        content, target = source.read_bytes(), folder / name
+        if not (target.exists() and target.read_bytes() == content):
+            target.write_bytes(content)
+
+
+def _package_file(package: str, path: str) -> Path:
+    # find_spec instead of import: circuitsvis takes over a second to import, and only its script is wanted.
+    spec = importlib.util.find_spec(package)
+    found = Path(spec.submodule_search_locations[0]) / path if spec and spec.submodule_search_locations else None
+    if found is None or not found.is_file():
+        raise ValueError(
+            f"{package} is installed without {path}: reinstall it (pip install --force-reinstall {package})"
+        )
+    return found
+
+
+def _write(target: Path, template: str, *, depth: int, **context: Any) -> None:
+    environment = Environment(
+        loader=FileSystemLoader(_HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    render = partial(environment.get_template(template).render, root="../" * depth)
+    target.write_text(render(**context), encoding="utf-8", newline="\n")
