@@ -1,0 +1,54 @@
+"""The parts of README.md that are read off the code: `python -m experiments._readme` writes them anew.
+
+Each part stands between `<!-- NAME -->` and `<!-- /NAME -->`; a test compares.
+"""
+
+import re
+from pathlib import Path
+
+import experiments
+from lens_utils.discovery import find_experiments
+from lens_utils.models import SPECS, parameter_count
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def experiment_table() -> str:
+    """Every experiment with its question and the models `--all` runs it on."""
+    rows = ["| experiment | what it answers | models |", "|---|---|---|"]
+    for listing in find_experiments(experiments):
+        models = ", ".join(f"`{model}`" for model in listing.models)
+        rows.append(f"| `{listing.name}` | {listing.summary} | {models} |")
+    return "\n".join(rows)
+
+
+def model_table() -> str:
+    """The shipped models, then the ones that load by name from the hub."""
+    rows = ["| `--model` | weights | predicts | from | for |", "|---|---|---|---|---|"]
+    for spec in SPECS:
+        count = parameter_count(spec)
+        size = "?" if count is None else f"{count / 1e6:.2f} M" if spec.source == "shipped" else f"{count / 1e6:.0f} M"
+        source = "shipped" if spec.source == "shipped" else spec.location
+        predicts = "masked tokens" if spec.family == "masked" else "the next token"
+        rows.append(f"| `{spec.name}` | {size} | {predicts} | {source} | {spec.purpose} |")
+    return "\n".join(rows)
+
+
+def rewritten(text: str) -> str:
+    """README text with its generated parts made anew; a missing marker is an error."""
+    for name, part in (("experiments", experiment_table()), ("models", model_table())):
+        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+        if not pattern.search(text):
+            raise ValueError(f"README.md has no part between <!-- {name} --> and <!-- /{name} -->")
+        text = pattern.sub(lambda found, part=part: f"{found[1]}{part}\n{found[2]}", text)
+    return text
+
+
+def main() -> None:
+    """Write the generated parts into README.md."""
+    README.write_text(rewritten(README.read_text(encoding="utf-8")), encoding="utf-8")
+    print(f"wrote {README.name}")
+
+
+if __name__ == "__main__":
+    main()
