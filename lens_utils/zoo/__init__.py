@@ -1,0 +1,1 @@
+"""The shipped models: corpus generator, tokenizer, trainers, evaluation and trained weights."""
