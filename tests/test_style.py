@@ -49,7 +49,6 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("execution",),
     ("report",),
     ("experiment",),
-    ("readme",),
 )
 LEVELS = {name: level for level, names in enumerate(LAYERS) for name in names}
 # Files whose business is the terminal: those, and functions called `main`, may print.

@@ -98,7 +98,7 @@ RECIPES = (
         "gpt-neo",
         "One GPT-Neo layer of 16 heads with an MLP: TinyStories-1L-21M in small.",
         Shape(1, 16, 8, 128, 512, 256),
-        1400,
+        3000,
         2048,
         2.5e-3,
         12_000,
