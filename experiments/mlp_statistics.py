@@ -56,7 +56,7 @@ class Config(ExperimentConfig):
     sample: int = 16
     """Texts of which neurons, heads, maps and ablation are studied; of more texts, so many are drawn at random."""
     shuffles: int = 200
-    """Shuffles of the nulls for word classes and for heads."""
+    """Shuffles of the null for word classes; heads, whose null is pooled over far more pairs, take a quarter."""
     random_orders: int = 20
     """Random orders of neurons beside the ablation curve."""
 

@@ -144,7 +144,7 @@ def layer_study(
     return LayerStudy(
         layer,
         class_reactions(post[later], kept, seed=seed, n_shuffles=n_shuffles),
-        correlate_within_texts(features, by_text, seed=seed, n_shuffles=n_shuffles),
+        correlate_within_texts(features, by_text, seed=seed, n_shuffles=max(1, n_shuffles // 4)),
         curve,
         _norms(batch, layer),
         post,

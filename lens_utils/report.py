@@ -29,8 +29,20 @@ def show_outcome(outcome: Outcome, *, brief: bool) -> None:
     terminal.say(
         done if outcome.passed else f"{done}, but an identity failed", style="" if outcome.passed else "bold red"
     )
-    for path in sorted(outcome.folder.iterdir()) if not brief else [outcome.folder / "index.html"]:
-        terminal.say(f"  {path}")
+    terminal.say(f"  open {outcome.folder / 'index.html'}")
+    if not brief:
+        _show_files(outcome)
+
+
+def _show_files(outcome: Outcome) -> None:
+    """What lies beside the page: names by kind, since a result has dozens of files."""
+    names = sorted(path.name for path in outcome.folder.iterdir())
+    tables = [name.removesuffix(".csv") for name in names if name.endswith(".csv")]
+    pages = [name for name in names if name.endswith(".html") and name != "index.html"]
+    terminal.say(f"  tables (.csv and .md): {', '.join(tables)}")
+    if pages:
+        terminal.say(f"  figures: {', '.join(pages)}")
+    terminal.say(f"  settings, identities, hashes: {outcome.folder / 'manifest.json'}")
 
 
 def _show_table(outcome: Outcome) -> None:

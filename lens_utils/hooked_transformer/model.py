@@ -118,10 +118,8 @@ class HookedTransformer(Generation, InputChecks, WeightProperties, HookedRootMod
         positions = token_positions(given.attention_mask, *given.shape, self.device)
         resid = self._embed(given.tokens, positions, token_type_ids) if given.resid is None else given.resid
         resid = self._run_blocks(resid, start, stop, given.attention_mask, positions)
-        if stop_at_layer is not None:
-            return resid
-        if return_type is None:
-            return None
+        if stop_at_layer is not None or return_type is None:
+            return None if stop_at_layer is None else resid
         logits = self.unembed(self.mlm_head(self.ln_final(at_positions(resid, logit_positions))))
         if return_type == "logits":
             return logits

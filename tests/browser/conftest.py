@@ -12,6 +12,7 @@ from site_example import write_site
 FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
+    "--disable-dev-shm-usage",
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
@@ -65,6 +66,10 @@ def chromium() -> Iterator[object]:
         pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=found, args=list(FLAGS))
+        # The first navigation starts processes of its own, which on a busy machine takes longer than any page.
+        first = browser.new_page()
+        first.goto("data:text/html,ready", timeout=180_000)
+        first.close()
         yield browser
         browser.close()
 

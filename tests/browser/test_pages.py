@@ -148,7 +148,9 @@ def test_colours_follow_the_scheme_and_its_change(watched, site: Path):
     watched.draw_all()
 
     def brightness(selector: str, style: str) -> float:
-        colour = page.locator(selector).first.evaluate(f"element => getComputedStyle(element).{style}")
+        # In one step: a figure that is drawn again exchanges its elements.
+        code = "([selector, style]) => getComputedStyle(document.querySelector(selector))[style]"
+        colour = page.evaluate(code, [selector, style])
         return sum(float(part) for part in colour.strip("rgba()").split(",")[:3]) / 3
 
     def is_dark() -> bool:
