@@ -24,7 +24,7 @@ test: $(INSTALLED_TEST)
 lint: $(INSTALLED_LINT)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright lens_utils
+	$(BIN)/pyright --pythonpath $(BIN)/python lens_utils
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis results/assets

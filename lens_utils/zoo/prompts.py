@@ -126,7 +126,9 @@ def _two_people(rng: random.Random, grammar: Grammar, names: Part) -> World:
     return World(rng, [Person(first, first in boys), Person(second, second in boys)], rng.choice(words.PLACES), grammar)
 
 
-def recipient_pairs(seed: int, *, odd_names: Sequence[str] = ()) -> Iterator[tuple[str, str]]:
+def recipient_pairs(
+    seed: int, *, odd_names: Sequence[str] = (), noise: float = 0.0
+) -> Iterator[tuple[str, str]]:
     """An endless run of texts and the recipient each asks for, in the frames that zoo-attn-2l trains on.
 
     Those are the corpus' frames and some more, with asides that move the names about; no held-out ones. A third of
@@ -135,6 +137,8 @@ def recipient_pairs(seed: int, *, odd_names: Sequence[str] = ()) -> Iterator[tup
     """
     heldout = {*words.HELDOUT_BOY_NAMES, *words.HELDOUT_GIRL_NAMES}
     odd = [name for name in odd_names if name not in heldout]
+    if noise and not odd:
+        raise ValueError(f"noise={noise!r}: needs odd_names to draw words from")
     rng, grammar = random.Random(f"course:{seed}"), Grammar()
     openings = frame_lists.OPENINGS + frame_lists.EXTRA_OPENINGS
     actions = frame_lists.ACTIONS + frame_lists.EXTRA_ACTIONS
@@ -149,4 +153,16 @@ def recipient_pairs(seed: int, *, odd_names: Sequence[str] = ()) -> Iterator[tup
             parts.insert(0, world.say(*frame_lists.ASIDES))
         if parts[-2].endswith(".") and rng.random() < 0.2:
             parts.insert(-1, world.say(*frame_lists.ASIDES))
-        yield " ".join(parts), io
+        text = " ".join(parts)
+        yield (_noised(text, (io, subject), odd, rng) if noise and rng.random() < noise else text), io
+
+
+def _noised(text: str, names: tuple[str, str], others: Sequence[str], rng: random.Random) -> str:
+    """The text with a random share (up to 60 %) of its words replaced; names, marks and the last word stay."""
+    share = rng.uniform(0, 0.6)
+    tokens = text.split(" ")
+    for index, token in enumerate(tokens[:-1]):
+        if token.isalpha() and token not in names and rng.random() < share:
+            other = rng.choice(others)
+            tokens[index] = token if other in names else other
+    return " ".join(tokens)

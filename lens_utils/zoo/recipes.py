@@ -48,6 +48,8 @@ class Recipe:
     """Every so many steps a masked model trains on drills instead of stories."""
     polish_steps: int = 0
     """Steps of a second stage: weights rounded to float16, a fresh optimiser, batches from seed + 1."""
+    recipient_noise: float = 0.0
+    """Share of the sentences that ask for a recipient in which words are replaced at random (second stage)."""
     checkpoints: tuple[int, ...] = ()
     """Numbers of steps after which the weights are kept beside the model."""
 
@@ -90,7 +92,7 @@ RECIPES = (
         12_000,
         position_amplitude=0.4,
         repeat_share=0.55,
-        polish_steps=2200,
+        polish_steps=1200,
         checkpoints=(0, 300, 400, 700, 800, 900, 1000, 1500),
     ),
     Recipe(
