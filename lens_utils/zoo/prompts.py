@@ -126,9 +126,7 @@ def _two_people(rng: random.Random, grammar: Grammar, names: Part) -> World:
     return World(rng, [Person(first, first in boys), Person(second, second in boys)], rng.choice(words.PLACES), grammar)
 
 
-def recipient_pairs(
-    seed: int, *, odd_names: Sequence[str] = (), noise: float = 0.0
-) -> Iterator[tuple[str, str]]:
+def recipient_pairs(seed: int, *, odd_names: Sequence[str] = (), noise: float = 0.0) -> Iterator[tuple[str, str]]:
     """An endless run of texts and the recipient each asks for, in the frames that zoo-attn-2l trains on.
 
     Those are the corpus' frames and some more, with asides that move the names about; no held-out ones. A third of
