@@ -129,9 +129,10 @@ def _two_people(rng: random.Random, grammar: Grammar, names: Part) -> World:
 def recipient_pairs(seed: int, *, odd_names: Sequence[str] = (), noise: float = 0.0) -> Iterator[tuple[str, str]]:
     """An endless run of texts and the recipient each asks for, in the frames that zoo-attn-2l trains on.
 
-    Those are the corpus' frames and some more, with asides that move the names about; no held-out ones. A third of
-    the texts name their people by two of `odd_names`, so that
-    the answer comes from the text and not from knowing the names.
+    Those are the corpus' frames and some more, with asides that move the names about; no held-out ones. About a third
+    of the texts (half, with noise) name their people by two of `odd_names`, so that the answer comes from the text and
+    not from knowing the names. In a share `noise` of them some words are replaced by `odd_names`, so that it does not
+    hang on the frame either.
     """
     heldout = {*words.HELDOUT_BOY_NAMES, *words.HELDOUT_GIRL_NAMES}
     odd = [name for name in odd_names if name not in heldout]
@@ -142,7 +143,7 @@ def recipient_pairs(seed: int, *, odd_names: Sequence[str] = (), noise: float = 
     actions = frame_lists.ACTIONS + frame_lists.EXTRA_ACTIONS
     while True:
         world = _two_people(rng, grammar, "train")
-        if odd and rng.random() < 0.35:
+        if odd and rng.random() < (0.5 if noise else 0.35):
             world.people = [Person(name, False) for name in rng.sample(odd, 2)]
         first, second = (person.name for person in world.people)
         io, subject = (first, second) if rng.random() < 0.5 else (second, first)
