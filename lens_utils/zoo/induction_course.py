@@ -60,7 +60,7 @@ def course(
     rows = causal_rows(tokenizer, recipe.n_stories, recipe.corpus_seed, n_ctx=recipe.shape.n_ctx)
     words = torch.randperm(len(tokenizer) - len(SPECIAL), generator=generator) + len(SPECIAL)
     whole = [each for each in tokenizer.convert_ids_to_tokens(words.tolist()) if each.isalpha() and len(each) > 1]
-    pairs = recipient_pairs(recipe.seed, odd_names=whole, noise=recipe.recipient_noise)
+    pairs = recipient_pairs(recipe.seed, odd_names=whole)
     end = int(tokenizer.eos_token_id)  # pyright: ignore
 
     def loss_at(step: int) -> Tensor:

@@ -126,24 +126,21 @@ def _two_people(rng: random.Random, grammar: Grammar, names: Part) -> World:
     return World(rng, [Person(first, first in boys), Person(second, second in boys)], rng.choice(words.PLACES), grammar)
 
 
-def recipient_pairs(seed: int, *, odd_names: Sequence[str] = (), noise: float = 0.0) -> Iterator[tuple[str, str]]:
+def recipient_pairs(seed: int, *, odd_names: Sequence[str] = ()) -> Iterator[tuple[str, str]]:
     """An endless run of texts and the recipient each asks for, in the frames that zoo-attn-2l trains on.
 
-    Those are the corpus' frames and some more, with asides that move the names about; no held-out ones. About a third
-    of the texts (half, with noise) name their people by two of `odd_names`, so that the answer comes from the text and
-    not from knowing the names. In a share `noise` of them some words are replaced by `odd_names`, so that it does not
-    hang on the frame either.
+    Those are the corpus' frames and some more, with asides that move the names about; no held-out ones. A third of
+    the texts name their people by two of `odd_names`, so that
+    the answer comes from the text and not from knowing the names.
     """
     heldout = {*words.HELDOUT_BOY_NAMES, *words.HELDOUT_GIRL_NAMES}
     odd = [name for name in odd_names if name not in heldout]
-    if noise and not odd:
-        raise ValueError(f"noise={noise!r}: needs odd_names to draw words from")
     rng, grammar = random.Random(f"course:{seed}"), Grammar()
     openings = frame_lists.OPENINGS + frame_lists.EXTRA_OPENINGS
     actions = frame_lists.ACTIONS + frame_lists.EXTRA_ACTIONS
     while True:
         world = _two_people(rng, grammar, "train")
-        if odd and rng.random() < (0.5 if noise else 0.35):
+        if odd and rng.random() < 0.35:
             world.people = [Person(name, False) for name in rng.sample(odd, 2)]
         first, second = (person.name for person in world.people)
         io, subject = (first, second) if rng.random() < 0.5 else (second, first)
@@ -152,16 +149,4 @@ def recipient_pairs(seed: int, *, odd_names: Sequence[str] = (), noise: float = 
             parts.insert(0, world.say(*frame_lists.ASIDES))
         if parts[-2].endswith(".") and rng.random() < 0.2:
             parts.insert(-1, world.say(*frame_lists.ASIDES))
-        text = " ".join(parts)
-        yield (_noised(text, (io, subject), odd, rng) if noise and rng.random() < noise else text), io
-
-
-def _noised(text: str, names: tuple[str, str], others: Sequence[str], rng: random.Random) -> str:
-    """The text with a random share (up to 60 %) of its words replaced; names, marks and the last word stay."""
-    share = rng.uniform(0, 0.6)
-    tokens = text.split(" ")
-    for index, token in enumerate(tokens[:-1]):
-        if token.isalpha() and token not in names and rng.random() < share:
-            other = rng.choice(others)
-            tokens[index] = token if other in names else other
-    return " ".join(tokens)
+        yield " ".join(parts), io

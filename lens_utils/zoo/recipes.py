@@ -48,8 +48,6 @@ class Recipe:
     """Every so many steps a masked model trains on drills instead of stories."""
     polish_steps: int = 0
     """Steps of a second stage: weights rounded to float16, a fresh optimiser, batches from seed + 1."""
-    recipient_noise: float = 0.0
-    """Share of the sentences that ask for a recipient in which words are replaced at random (second stage)."""
     checkpoints: tuple[int, ...] = ()
     """Numbers of steps after which the weights are kept beside the model."""
 
@@ -92,7 +90,7 @@ RECIPES = (
         12_000,
         position_amplitude=0.4,
         repeat_share=0.55,
-        polish_steps=1800,
+        polish_steps=1000,
         checkpoints=(0, 300, 400, 700, 800, 900, 1000, 1500),
     ),
     Recipe(

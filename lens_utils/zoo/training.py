@@ -82,9 +82,7 @@ def polish(
     with torch.no_grad():
         for weight in network.parameters():
             weight.copy_(weight.half().float())
-    second = dataclasses.replace(
-        recipe, seed=recipe.seed + 1, learning_rate=1.5e-3, warm_up=50, decay_from=0.3, recipient_noise=0.5
-    )
+    second = dataclasses.replace(recipe, seed=recipe.seed + 1, learning_rate=1.5e-3, warm_up=50, decay_from=0.3)
     generator = torch.Generator().manual_seed(second.seed)
     loss_at = objective(network, tokenizer, second, generator)
     return optimise(
