@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import experiments
-from lens_utils.discovery import find_experiments
+from lens_utils.experiment.discovery import find_experiments
 from lens_utils.models import SPECS, parameter_count
 
 README = Path(__file__).parents[1] / "README.md"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lens_utils.distributions import Comparison, Distribution
     from lens_utils.figures import Figure
     from lens_utils.hooked_transformer import HookedTransformer
-    from lens_utils.mlp_study import LayerStudy, StreamStudy
+    from lens_utils.mlp.study import LayerStudy, StreamStudy
     from lens_utils.pages import Page
     from lens_utils.projections import Map, PrincipalComponents
     from lens_utils.prompts import TokenizedText
@@ -92,9 +92,10 @@ class Findings(ExperimentFindings):
 
 def run(config: Config, model: HookedTransformer) -> Findings:
     """Check everything that was asked for, stream the texts, then study the sample."""
-    from lens_utils import mlp_study, mlp_uncertainty
     from lens_utils.activations import cache_hooks
-    from lens_utils.mlp_identities import mlp_identities
+    from lens_utils.mlp import study as mlp_study
+    from lens_utils.mlp import uncertainty as mlp_uncertainty
+    from lens_utils.mlp.identities import mlp_identities
     from lens_utils.prompts import CONTRAST_PROMPTS, tokenize_prompts
     from lens_utils.published import moon_verdicts
     from lens_utils.quantities import chosen_quantities
@@ -129,7 +130,7 @@ def run(config: Config, model: HookedTransformer) -> Findings:
 
 
 def _layers(config: Config, model: HookedTransformer, batch: ActivationBatch) -> tuple[LayerStudy, ...]:
-    from lens_utils.mlp_study import layer_study
+    from lens_utils.mlp.study import layer_study
     from lens_utils.progress import track
 
     options = {"seed": config.seed, "n_shuffles": config.shuffles, "n_orders": config.random_orders}
@@ -167,7 +168,8 @@ def _maps(config: Config, layers: tuple[LayerStudy, ...], sample: tuple[Tokenize
 
 def tables(findings: Findings) -> dict[str, Table]:
     """The published form first."""
-    from lens_utils import mlp_tables, neuron_tables
+    from lens_utils.mlp import neuron_tables
+    from lens_utils.mlp import tables as mlp_tables
 
     stream, layers = findings.stream, findings.layers
     each = stream.statistics
@@ -209,7 +211,7 @@ def _headline(findings: Findings) -> str:
 
 
 def _uncertainty(findings: Findings) -> str:
-    from lens_utils.mlp_uncertainty import TEXTS_AS_UNITS
+    from lens_utils.mlp.uncertainty import TEXTS_AS_UNITS
 
     n = len(findings.stream.sample)
     unit = "texts" if n >= TEXTS_AS_UNITS else "tokens (which depend on each other: too narrow)"
@@ -218,7 +220,7 @@ def _uncertainty(findings: Findings) -> str:
 
 def figures(findings: Findings) -> dict[str, Figure | Page]:
     """Histograms, heatmaps, norms, maps, the ablation curve, and the text of the strongest neurons."""
-    from lens_utils import mlp_figures
+    from lens_utils.mlp import figures as mlp_figures
 
     layers, first = findings.layers, findings.stream.sample[0]
     tokens, classes = [pair[0] for pair in findings.mapped], [pair[1] for pair in findings.mapped]

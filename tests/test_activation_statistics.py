@@ -15,9 +15,9 @@ from lens_utils import hook_names
 from lens_utils.activation_statistics import MAX_POSITIONS, ActivationStatistics
 from lens_utils.activations import cache_hooks, stream_activations
 from lens_utils.distributions import adjusted, compare_texts, describe, participation_ratio
-from lens_utils.mlp_identities import mlp_identities
-from lens_utils.mlp_study import stream_study
-from lens_utils.mlp_uncertainty import intervals, null_distributions, shuffled_weights
+from lens_utils.mlp.identities import mlp_identities
+from lens_utils.mlp.study import stream_study
+from lens_utils.mlp.uncertainty import intervals, null_distributions, shuffled_weights
 from lens_utils.prompts import CONTRAST_PROMPTS, MOON_PROMPT, tokenize_prompts
 from lens_utils.published import TINYSTORIES_MOON, Verdict, moon_verdicts
 from lens_utils.quantities import TokenRows, chosen_quantities, standard_quantities

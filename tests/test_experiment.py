@@ -17,9 +17,9 @@ from conftest import BERT_FIELDS, toy_model
 from safetensors.torch import save_file
 from toys import fill_in, residual_norms
 
-from lens_utils.contract import ContractError, Experiment
-from lens_utils.discovery import find_experiments, read_listing
 from lens_utils.experiment import main, main_of_all
+from lens_utils.experiment.contract import ContractError, Experiment
+from lens_utils.experiment.discovery import find_experiments, read_listing
 from lens_utils.progress import progress, track
 
 REPOSITORY = Path(__file__).parents[1]

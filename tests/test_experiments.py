@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 import experiments
-from lens_utils.contract import ExperimentConfig, ExperimentFindings
-from lens_utils.discovery import find_experiments, load_experiment
 from lens_utils.experiment import main_of_all
+from lens_utils.experiment.contract import ExperimentConfig, ExperimentFindings
+from lens_utils.experiment.discovery import find_experiments, load_experiment
 from lens_utils.models import find_spec
 
 LISTINGS = find_experiments(experiments)

@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 from toys import residual_norms
 
-from lens_utils.contract import Experiment
-from lens_utils.manifest import to_json
+from lens_utils.experiment.contract import Experiment
+from lens_utils.experiment.manifest import to_json
+from lens_utils.experiment.run_settings import command_line, model_folder, result_folder, settings
 from lens_utils.results import ResultsError, check_writable, clean_leftovers, read_manifest, replacing
-from lens_utils.run_settings import command_line, model_folder, result_folder, settings
 from lens_utils.tables import Column, Table, read_csv, to_csv
 from lens_utils.verification import compare
 

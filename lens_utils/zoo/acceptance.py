@@ -17,7 +17,8 @@ from lens_utils.zoo.recipes import Recipe
 NEGATION_PAIRS = words.PERSON_ANTONYMS[:10]
 """The adjective pairs that negation is tested on."""
 _HELDOUT_STORIES = 400
-_PROMPTS = 200
+_PROMPTS = 400
+_SEED = 4201
 _OPENING = "Once upon a time, there was a little"
 
 
@@ -95,7 +96,7 @@ def _two_layers(model: Any, tokenizer: Any, recipe: Recipe) -> list[Criterion]:
         ("heldout", "heldout"),
     )
     for frames, names in parts:
-        prompts = name_recipient_prompts(2 * _PROMPTS, 77, frames=frames, names=names)
+        prompts = name_recipient_prompts(2 * _PROMPTS, _SEED, frames=frames, names=names)
         for order, share in measures.recipient_accuracy(model, prompts).items():
             lines.append(above(f"recipient named, {frames} frames, {names} names, {order}", 0.95, share))
     return lines
@@ -133,5 +134,5 @@ def _masked(recipe: Recipe, network: Network, tokenizer: Any) -> list[Criterion]
             lines.append(
                 above(f"p({antonym} | not {adjective}) / p({antonym} | {adjective}), held-out names", 5, ratio)
             )
-    share = agreement_accuracy(network, tokenizer, agreement_prompts(2 * _PROMPTS, 77))
+    share = agreement_accuracy(network, tokenizer, agreement_prompts(2 * _PROMPTS, _SEED))
     return [*lines, above("agreement across an attractor of the other number, unseen pairs", 0.9, share)]

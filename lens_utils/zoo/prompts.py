@@ -1,6 +1,7 @@
 """Generated prompts with a known answer: who receives, what follows a negation, which verb agrees."""
 
 import random
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -129,19 +130,18 @@ def _two_people(rng: random.Random, grammar: Grammar, names: Part) -> World:
 def recipient_pairs(seed: int, *, odd_names: Sequence[str] = ()) -> Iterator[tuple[str, str]]:
     """An endless run of texts and the recipient each asks for, in the frames that zoo-attn-2l trains on.
 
-    Those are the corpus' frames and some more, with asides that move the names about; no held-out ones. A third of
-    the texts name their people by two of `odd_names`, so that
-    the answer comes from the text and not from knowing the names.
+    Those are the corpus' frames and some more, with asides that move the names about; no held-out ones. In half of
+    the texts two of `odd_names` stand for the people, so that the answer comes from the text and not from knowing
+    the names; words that the frames themselves use are left out.
     """
     heldout = {*words.HELDOUT_BOY_NAMES, *words.HELDOUT_GIRL_NAMES}
-    odd = [name for name in odd_names if name not in heldout]
-    rng, grammar = random.Random(f"course:{seed}"), Grammar()
     openings = frame_lists.OPENINGS + frame_lists.EXTRA_OPENINGS
     actions = frame_lists.ACTIONS + frame_lists.EXTRA_ACTIONS
+    used = set(re.findall(r"[A-Za-z]+", " ".join(openings + actions + frame_lists.ASIDES)))
+    odd = [name for name in odd_names if name not in heldout | used]
+    rng, grammar = random.Random(f"course:{seed}"), Grammar()
     while True:
         world = _two_people(rng, grammar, "train")
-        if odd and rng.random() < 0.35:
-            world.people = [Person(name, False) for name in rng.sample(odd, 2)]
         first, second = (person.name for person in world.people)
         io, subject = (first, second) if rng.random() < 0.5 else (second, first)
         parts = [world.say(rng.choice(openings)), world.say(rng.choice(actions), S=subject)]
@@ -149,4 +149,13 @@ def recipient_pairs(seed: int, *, odd_names: Sequence[str] = ()) -> Iterator[tup
             parts.insert(0, world.say(*frame_lists.ASIDES))
         if parts[-2].endswith(".") and rng.random() < 0.2:
             parts.insert(-1, world.say(*frame_lists.ASIDES))
-        yield " ".join(parts), io
+        text = " ".join(parts)
+        if odd and rng.random() < 0.5:
+            renamed = dict(zip((first, second), rng.sample(odd, 2), strict=True))
+            text, io = _rename(text, renamed), renamed[io]
+        yield text, io
+
+
+def _rename(text: str, names: dict[str, str]) -> str:
+    """The text with each name replaced by what stands for it."""
+    return re.sub(rf"\b({'|'.join(names)})\b", lambda found: names[found[0]], text)

@@ -1,4 +1,4 @@
-"""The way in for a file in `experiments/`: the contract's base classes and the command line.
+"""The command line of one experiment and of all.
 
 Exit codes: 0 done; 1 an identity or a check failed; 2 bad input, a folder that cannot be written, or no stored result
 to check; 130 Ctrl-C.
@@ -17,11 +17,9 @@ from typing import Annotated, Any, NoReturn
 
 import tyro
 
-from lens_utils import terminal
-from lens_utils.contract import ContractError, Experiment, ExperimentConfig, ExperimentFindings
-from lens_utils.discovery import find_experiments, load_experiment
-
-__all__ = ["ContractError", "Experiment", "ExperimentConfig", "ExperimentFindings", "main", "main_of_all"]
+from lens_utils.experiment import terminal
+from lens_utils.experiment.contract import Experiment, ExperimentConfig
+from lens_utils.experiment.discovery import find_experiments, load_experiment
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -121,8 +119,8 @@ def _execute(experiment: Experiment, config: ExperimentConfig, *, force: bool, c
 
     spec_for(config.model)  # an unknown name is told before anything heavy is imported
     # Imported here, as it brings in torch: --help and the list are shown without
-    from lens_utils.execution import check_experiment, run_experiment
-    from lens_utils.report import show_outcome
+    from lens_utils.experiment.execution import check_experiment, run_experiment
+    from lens_utils.experiment.report import show_outcome
 
     outcome = check_experiment(experiment, config) if check else run_experiment(experiment, config, force=force)
     show_outcome(outcome, brief=brief)

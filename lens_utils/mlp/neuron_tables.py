@@ -8,8 +8,8 @@ import torch
 
 from lens_utils import hook_names
 from lens_utils.ablation import AblationCurve
-from lens_utils.mlp_study import LayerStudy
-from lens_utils.mlp_tables import CLASS, LAYER, POS, TEXT, table
+from lens_utils.mlp.study import LayerStudy
+from lens_utils.mlp.tables import CLASS, LAYER, POS, TEXT, table
 from lens_utils.neurons import HEAD_FEATURES, TokenExtremes, strongest
 from lens_utils.tables import TOKEN_UNIT, Column, Table
 

@@ -10,7 +10,7 @@ from lens_utils import figures, hook_names
 from lens_utils.ablation import AblationCurve
 from lens_utils.activation_statistics import ActivationStatistics
 from lens_utils.figures import Figure
-from lens_utils.mlp_study import LayerStudy
+from lens_utils.mlp.study import LayerStudy
 from lens_utils.neurons import strongest
 from lens_utils.pages import Fragment, Heading, Page, circuitsvis
 from lens_utils.projections import Map, PrincipalComponents

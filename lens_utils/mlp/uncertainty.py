@@ -11,7 +11,7 @@ from torch import Tensor
 from lens_utils.activations import cache_hooks
 from lens_utils.distributions import Distribution, describe
 from lens_utils.hooked_transformer import HookedTransformer
-from lens_utils.mlp_study import split_texts
+from lens_utils.mlp.study import split_texts
 from lens_utils.prompts import TokenizedText
 from lens_utils.quantities import Quantity
 from lens_utils.statistics import Interval, bootstrap_interval

@@ -9,7 +9,7 @@ import torch
 
 from lens_utils.activation_statistics import MAX_POSITIONS, FirstPosition
 from lens_utils.distributions import Comparison, Distribution, adjusted
-from lens_utils.mlp_study import LayerStudy
+from lens_utils.mlp.study import LayerStudy
 from lens_utils.projections import PrincipalComponents
 from lens_utils.prompts import TokenizedText
 from lens_utils.published import STATISTICS, TINYSTORIES_MOON, Verdict

@@ -9,10 +9,16 @@ from typing import Any, Literal
 import torch
 
 from lens_utils import models, pages, results
-from lens_utils.contract import ContractError, Experiment, ExperimentConfig, ExperimentFindings, check_outputs
+from lens_utils.experiment.contract import (
+    ContractError,
+    Experiment,
+    ExperimentConfig,
+    ExperimentFindings,
+    check_outputs,
+)
+from lens_utils.experiment.manifest import build_manifest, to_json, versions
+from lens_utils.experiment.run_settings import code_version, command_line, result_folder, settings
 from lens_utils.identities import Identity
-from lens_utils.manifest import build_manifest, to_json, versions
-from lens_utils.run_settings import code_version, command_line, result_folder, settings
 from lens_utils.tables import Table
 from lens_utils.verification import Difference, compare
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from lens_utils.discovery import Listing
+from lens_utils.experiment.discovery import Listing
 
 if TYPE_CHECKING:
     import rich.console

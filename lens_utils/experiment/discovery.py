@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from lens_utils.contract import Experiment
+from lens_utils.experiment.contract import Experiment
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from lens_utils.contract import Experiment, ExperimentConfig
+from lens_utils.experiment.contract import Experiment, ExperimentConfig
 from lens_utils.models import spec_for
 
 PLACES = ("out", "device")

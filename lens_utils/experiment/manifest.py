@@ -24,9 +24,9 @@ from typing import Any
 
 import torch
 
-from lens_utils.contract import Experiment, ExperimentConfig, ExperimentFindings
+from lens_utils.experiment.contract import Experiment, ExperimentConfig, ExperimentFindings
+from lens_utils.experiment.run_settings import code_version, command_line, settings
 from lens_utils.identities import Identity
-from lens_utils.run_settings import code_version, command_line, settings
 from lens_utils.tables import Table, to_csv
 
 _GIT_SECONDS = 10

@@ -3,8 +3,8 @@
 from rich.table import Table as Grid
 from rich.text import Text
 
-from lens_utils import terminal
-from lens_utils.execution import Outcome
+from lens_utils.experiment import terminal
+from lens_utils.experiment.execution import Outcome
 from lens_utils.tables import display_cells
 
 ROWS_SHOWN = 15
