@@ -1,6 +1,19 @@
 """Plotly figures in one style; every builder returns a `Figure` (a Plotly figure and its caption)."""
 
 from lens_utils.figures.builders import bars, box_from_quartiles, heatmap, histogram, lines, scatter, small_heatmaps
+from lens_utils.figures.heads import Edge, graph, small_scatters
 from lens_utils.figures.parts import Figure
 
-__all__ = ["Figure", "bars", "box_from_quartiles", "heatmap", "histogram", "lines", "scatter", "small_heatmaps"]
+__all__ = [
+    "Edge",
+    "Figure",
+    "bars",
+    "box_from_quartiles",
+    "graph",
+    "heatmap",
+    "histogram",
+    "lines",
+    "scatter",
+    "small_heatmaps",
+    "small_scatters",
+]

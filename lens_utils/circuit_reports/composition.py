@@ -1,0 +1,231 @@
+"""Tables and figures of the composition experiment."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lens_utils import figures as draw
+from lens_utils.circuit_reports.head_figures import sources_page
+from lens_utils.circuit_reports.heads import orders_table, paths_table, sources_table
+from lens_utils.circuits.composition import KINDS, is_pair
+from lens_utils.circuits.composition_study import CompositionStudy, VirtualHead
+from lens_utils.figures import Edge, Figure
+from lens_utils.mlp.tables import table
+from lens_utils.pages import Fragment, Page
+from lens_utils.statistics import bootstrap_interval
+from lens_utils.tables import Column, Table
+
+DRAWN_EDGES = 60
+"""Edges of the graph, at most: those of largest score above the baseline."""
+PAIR = {
+    "kind": Column("Q, K or V: what of the receiver reads the sender."),
+    "sender": Column("Head that writes, in an earlier layer."),
+    "receiver": Column("Head that reads."),
+}
+
+
+def tables(study: CompositionStudy) -> dict[str, Table]:
+    """Every pair and kind, strongest first; the baseline; virtual heads, paths and sources where there is no MLP."""
+    made = {"pairs": _pairs(study), "baseline": _baseline(study)}
+    if study.paths is not None:
+        made |= {"virtual_heads": _virtual(study), "path_orders": orders_table(study.paths)}
+        made |= {"paths": paths_table(study.paths), "score_sources": sources_table(study.paths.sources)}
+    return made
+
+
+def _pairs(study: CompositionStudy) -> Table:
+    columns = PAIR | {
+        "stands_out": Column("q <= 0.05 and z >= 3."),
+        "score": Column("||product of the two circuits|| / (||one|| ||other||), Frobenius; 0 for a null head."),
+        "z": Column("Standard deviations above pairs of random heads of this shape."),
+        "z_turned": Column("Standard deviations above the same two heads turned at random against each other."),
+        "turned_low": Column("2.5 % quantile of the turned pairs' scores."),
+        "turned_high": Column("97.5 % quantile of them."),
+        "q": Column("p against turned heads (pooled), Benjamini-Hochberg over all pairs and kinds.", "probability"),
+    }
+    pairs, order = study.pairs, _order(study)
+    rows = []
+    for kind, sender, receiver in order:
+        at = (kind, sender, receiver)
+        rows.append(
+            {"kind": KINDS[kind], "sender": study.labels[sender], "receiver": study.labels[receiver]}
+            | {"stands_out": bool(pairs.stands_out[at]), "score": float(pairs.scores[at]), "z": float(pairs.z[at])}
+            | {"z_turned": float(pairs.z_rotated[at]), "turned_low": float(pairs.low[at])}
+            | {"turned_high": float(pairs.high[at]), "q": float(pairs.q[at])}
+        )
+    out = int(pairs.stands_out.sum())
+    mean, sd = float(pairs.baseline.mean()), float(pairs.baseline.std())
+    caption = (
+        f"Composition of every pair of heads, by score. Random heads of this shape score {mean:.4f} +- {sd:.4f}; "
+        f"{out} of {len(rows)} stand out. {' '.join(study.notes)}"
+    )
+    return table(rows, columns, caption.strip())
+
+
+def _order(study: CompositionStudy) -> list[tuple[int, int, int]]:
+    """(kind, sender, receiver) of every pair, highest score first."""
+    pair = is_pair(study.n_layers, study.n_heads).expand_as(study.pairs.scores)
+    places = pair.nonzero()
+    order = study.pairs.scores[pair].argsort(descending=True, stable=True)
+    return [(int(kind), int(sender), int(receiver)) for kind, sender, receiver in places[order].tolist()]
+
+
+def _baseline(study: CompositionStudy) -> Table:
+    columns = {
+        "what": Column("Pairs of random heads; then all pairs of the model by kind."),
+        "pairs": Column("Number of pairs."),
+        "mean": Column("Mean score."),
+        "sd": Column("Standard deviation of the scores."),
+        "low": Column("2.5 % quantile of the scores."),
+        "high": Column("97.5 % quantile of them."),
+        "expected": Column("1 / sqrt(d_model): the root mean square of random heads."),
+        "stands_out": Column("Pairs that stand out."),
+    }
+    pair = is_pair(study.n_layers, study.n_heads)
+    groups: dict[str, tuple[Tensor, int]] = {"random heads": (study.pairs.baseline, 0)}
+    for kind, name in enumerate(KINDS):
+        out = int(study.pairs.stands_out[kind].sum())
+        groups[f"{name}-composition"] = (study.pairs.scores[kind][pair], out)
+    rows = []
+    for what, (values, out) in groups.items():
+        low, high = values.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+        spread = float(values.std()) if len(values) > 1 else float("nan")
+        numbers = {"mean": float(values.mean()), "sd": spread, "low": low, "high": high}
+        row = {"what": what, "pairs": len(values), "expected": study.d_model**-0.5, "stands_out": out}
+        rows.append(row | numbers)
+    return table(rows, columns, "What random heads score, and what the model's do.")
+
+
+def _virtual(study: CompositionStudy) -> Table:
+    columns = {
+        "sender": Column("The earlier head."),
+        "receiver": Column("The later head, whose values read it."),
+        "logit": Column("What the path gives the next token over the mean logit; mean over positions.", "nats"),
+        "logit_low": Column("Lower end of its 95 % interval, texts resampled.", "nats"),
+        "logit_high": Column("Upper end of it.", "nats"),
+        "cost": Column("Rise of the loss without the path, all else held.", "nats"),
+        "cost_low": Column("Lower end of its 95 % interval, texts resampled.", "nats"),
+        "cost_high": Column("Upper end of it.", "nats"),
+        "v_score": Column("V-composition of the two from weights."),
+        "v_z": Column("Standard deviations above random heads."),
+        "distance": Column("Positions back where the pattern A2 A1 is largest (of the first 15)."),
+        "mass": Column("Mean of A2 A1 there.", "share"),
+    }
+    rows = []
+    for each in sorted(study.virtual, key=lambda each: -abs(float(each.cost.mean()))):
+        given, cost = (bootstrap_interval(values, seed=study.seed) for values in (each.given, each.cost))
+        at = (KINDS.index("V"), _index(study, each.sender), _index(study, each.receiver))
+        rows.append(
+            {"sender": study.labels[at[1]], "receiver": study.labels[at[2]]}
+            | {"logit": given.estimate, "logit_low": given.low, "logit_high": given.high}
+            | {"cost": cost.estimate, "cost_low": cost.low, "cost_high": cost.high}
+            | {"v_score": float(study.pairs.scores[at]), "v_z": float(study.pairs.z[at])}
+            | {"distance": each.distance, "mass": each.mass}
+        )
+    caption = f"Virtual heads: pairs of heads as one, largest cost first; {study.texts.source}."
+    return table(rows, columns, caption)
+
+
+def _index(study: CompositionStudy, head: tuple[int, int]) -> int:
+    return head[0] * study.n_heads + head[1]
+
+
+def figures(study: CompositionStudy) -> dict[str, Figure | Page]:
+    """The graph of heads first."""
+    made: dict[str, Figure | Page] = {"graph": _graph(study), "pair_scores": _matrices(study)}
+    made["score_distribution"] = _distribution(study)
+    if study.paths is not None:
+        made |= {
+            "virtual_cost": _virtual_matrices(study),
+            "sources": sources_page([each for each in study.paths.sources if each.layer]),
+        }
+    return made
+
+
+def _graph(study: CompositionStudy) -> Figure:
+    pairs, base = study.pairs, float(study.pairs.baseline.mean())
+    chosen = [at for at in _order(study) if bool(pairs.stands_out[at])][:DRAWN_EDGES]
+    nodes = [
+        (label, index % study.n_heads - (study.n_heads - 1) / 2, float(index // study.n_heads))
+        for index, label in enumerate(study.labels)
+    ]
+    edges = []
+    for kind, sender, receiver in sorted(chosen):
+        at = (kind, sender, receiver)
+        ends = f"{study.labels[sender]} to {study.labels[receiver]}"
+        label = f"{KINDS[kind]}: {ends}, score {float(pairs.scores[at]):.3f}, z {float(pairs.z[at]):.1f}"
+        edges.append(Edge(sender, receiver, f"{KINDS[kind]}-composition", float(pairs.scores[at]) - base, label))
+    total = int(pairs.stands_out.sum())
+    count = f"The {len(edges)} strongest of {total} pairs" if len(edges) < total else f"All {total} pairs"
+    caption = f"{count} that stand out; wider lines score higher. Point at a line for its numbers."
+    layers = [f"layer {layer}" for layer in range(study.n_layers)]
+    return draw.graph(nodes, edges, title="Which heads read which", caption=caption, y_labels=layers)
+
+
+def _matrices(study: CompositionStudy) -> Page:
+    pairs, fragments = study.pairs, []
+    senders = study.labels[: -study.n_heads]
+    receivers = study.labels[study.n_heads :]
+    kinds: list[tuple[Tensor, str, str]] = [
+        (pairs.scores - pairs.baseline.mean(), "score above random heads", "Score minus the mean of random heads."),
+        (pairs.z_rotated, "z against turned heads", "Standard deviations above the same heads turned at random."),
+    ]
+    for values, what, caption in kinds:
+        for kind, name in enumerate(KINDS):
+            fragments.append(
+                draw.heatmap(
+                    values[kind, : len(senders), study.n_heads :],
+                    x_labels=receivers,
+                    y_labels=senders,
+                    title=f"{name}-composition: {what}",
+                    caption=caption,
+                    diverging=True,
+                    x_title="receiver",
+                    y_title="sender",
+                )
+            )
+    return Page(tuple(fragments), "Every sender (row) with every receiver (column); blank where it is not later.")
+
+
+def _distribution(study: CompositionStudy) -> Figure:
+    pair = is_pair(study.n_layers, study.n_heads)
+    top = float(torch.cat([study.pairs.scores[:, pair].flatten(), study.pairs.baseline]).max()) or 1.0
+    edges = torch.linspace(0, top * 1.02, 41, dtype=torch.float64)
+    series = {f"{name}": study.pairs.scores[kind][pair] for kind, name in enumerate(KINDS)}
+    series["random heads"] = study.pairs.baseline
+    shares = {name: (torch.histogram(values, edges).hist / len(values), edges) for name, values in series.items()}
+    return draw.histogram(
+        shares,
+        title="Scores of all pairs",
+        caption=f"Share of pairs; random heads lie around 1 / sqrt(d_model) = {study.d_model**-0.5:.4f}.",
+        x_title="composition score",
+        y_title="share of pairs",
+    )
+
+
+def _virtual_matrices(study: CompositionStudy) -> Page:
+    fragments: list[Fragment] = []
+    for early, late in dict.fromkeys((each.sender[0], each.receiver[0]) for each in study.virtual):
+        some = [each for each in study.virtual if (each.sender[0], each.receiver[0]) == (early, late)]
+        fragments.append(_virtual_matrix(study, some))
+    return Page(tuple(fragments), "What virtual heads are worth on text: rise of the loss without each.")
+
+
+def _virtual_matrix(study: CompositionStudy, some: list[VirtualHead]) -> Figure:
+    values = torch.tensor([float(each.cost.mean()) for each in some], dtype=torch.float64)
+    early, late = some[0].sender[0], some[0].receiver[0]
+    names: dict[str, Any] = {
+        "y_labels": [f"L{early}H{head}" for head in range(study.n_heads)],
+        "x_labels": [f"L{late}H{head}" for head in range(study.n_heads)],
+    }
+    return draw.heatmap(
+        values.view(study.n_heads, study.n_heads),
+        title=f"Layer {early} through layer {late}",
+        caption="Rise of the loss (nats a token) when the path through both heads is taken out of the logits.",
+        diverging=True,
+        x_title="receiver",
+        y_title="sender",
+        colorbar="nats",
+        **names,
+    )
