@@ -242,8 +242,8 @@ class TestCopying:
         with torch.no_grad():
             model.blocks[1].attn.W_O[0] *= 3
         after = text_copying(model, texts, seed=0, n_null=50).null.std(0)
-        assert (after[3] / before[3]).item() == pytest.approx(3, rel=0.1)
-        assert torch.allclose(after[:3], before[:3], rtol=0.1)
+        # Against another head of the layer, as the final LayerNorm's scale moves for all of them
+        assert (after[3] / after[4]).item() == pytest.approx(3 * (before[3] / before[4]).item(), rel=0.1)
 
 
 def slow_composition(model: HookedTransformer, one: tuple[int, int], other: tuple[int, int]) -> list[float]:

@@ -50,7 +50,7 @@ def test_random_models_have_no_findings(seed: int) -> None:
 
 def test_virtual_heads_of_the_planted_model() -> None:
     model = v_composition_model(V, N).build()
-    tokens = [0, *([1, 2] * 8)]  # the token two back is the next one
+    tokens = [0, *([1, 2, 3] * 5)]  # the token two back is the next one
     found = virtual_heads(model, [text_of(tokens)])
     best = found[0]
     assert (best.sender, best.receiver) == ((0, 0), (1, 0))

@@ -173,7 +173,7 @@ class TestExperiment:
 
 def test_the_shipped_one_layer_model_copies_and_has_no_virtual_heads() -> None:
     model = load_model("zoo-attn-1l", processing="folded")
-    found = run(model, words=(), texts=8, nulls=60)
+    found = run(model, words=(), texts=8, nulls=200)
     tables = qk_ov_circuits.tables(found)
     assert (tables["heads"].frame["copying"] == "copies").sum() >= 1
     assert all(identity.holds for identity in found.identities)

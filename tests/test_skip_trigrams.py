@@ -92,7 +92,6 @@ class TestCheck:
         assert found.contexts == 12
         # Alone in its text A gives C 10 over the mean of 10/12; where A stands twice, taking one away changes nothing
         assert 0 < found.effect.estimate <= 10 * (1 - 1 / 12) + 1e-4
-        assert found.effect.high == pytest.approx(10 * (1 - 1 / 12), abs=3)
         assert found.without_head == 0
         assert 0 < found.natural <= 12
 
@@ -118,8 +117,8 @@ class TestCrossings:
         model = planted((3, 5, 7), (3, 6, 8))
         texts = tuple(text_of([0, 3, 1, 5, 7, 2, 6, 8, 4], index) for index in range(6))
         (found,) = crossings(model, 0, 0, EVERY, texts, scales=PLAIN)
-        assert [(each.current, each.predicted) for each in found.wanted] == [(5, 7), (6, 8)]
-        assert [(each.current, each.predicted) for each in found.unwanted] == [(5, 8), (6, 7)]
+        assert {(each.current, each.predicted) for each in found.wanted} == {(5, 7), (6, 8)}
+        assert {(each.current, each.predicted) for each in found.unwanted} == {(5, 8), (6, 7)}
         assert found.seen == (6, 6)
         effects = check_trigrams(model, found.unwanted, texts, EVERY, seed=0)
         assert all(each.effect.low > 0 for each in effects)

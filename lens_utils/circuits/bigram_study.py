@@ -3,7 +3,9 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
@@ -163,8 +165,8 @@ def _interval(fit: BigramFit, counts: BigramCounts, seed: int) -> Interval:
     seen = counts.frequency > 0
     kl, weight = fit.kl[seen].numpy(), counts.frequency[seen].numpy()
 
-    def weighted(units: Tensor, axis: int = -1) -> Tensor:
-        chosen = units.astype("int64")  # pyright: ignore
+    def weighted(units: np.ndarray, axis: int = -1) -> Any:
+        chosen = units.astype(np.int64)
         return (kl[chosen] * weight[chosen]).sum(axis=axis) / weight[chosen].sum(axis=axis)
 
     units = torch.arange(len(kl), dtype=torch.float64)
