@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lens_utils.figures import Figure
     from lens_utils.hooked_transformer import HookedTransformer
     from lens_utils.pages import Page
+    from lens_utils.projections import Map, PrincipalComponents
     from lens_utils.tables import Table
 
 REQUIRES = frozenset({"causal"})
@@ -55,11 +56,14 @@ class Findings(ExperimentFindings):
     """Everything the tables and figures show."""
 
     study: BigramStudy
+    components: dict[str, PrincipalComponents]
+    maps: dict[str, Map]
 
 
 def run(config: Config, model: HookedTransformer) -> Findings:
     """Check the words, count the corpus, read the table off the weights."""
     from lens_utils.circuits import bigram_study
+    from lens_utils.projections import token_maps
 
     study = bigram_study.study_bigrams(
         model,
@@ -69,21 +73,22 @@ def run(config: Config, model: HookedTransformer) -> Findings:
         mapped=config.mapped,
         seed=config.seed,
     )
-    return Findings(identities=study.identities, hooks=study.hooks, study=study)
+    components, maps = token_maps(study.embeddings, seed=config.seed)
+    return Findings(identities=study.identities, hooks=study.hooks, study=study, components=components, maps=maps)
 
 
 def tables(findings: Findings) -> dict[str, Table]:
     """The comparison with the corpus first, where there is one."""
     from lens_utils.circuit_reports import bigrams
 
-    return bigrams.tables(findings.study)
+    return bigrams.tables(findings.study, findings.components, findings.maps)
 
 
 def figures(findings: Findings) -> dict[str, Figure | Page]:
     """Predicted against counted probabilities, KL over frequency, maps of the embeddings."""
     from lens_utils.circuit_reports import bigrams
 
-    return bigrams.figures(findings.study)
+    return bigrams.figures(findings.study, findings.components, findings.maps)
 
 
 if __name__ == "__main__":

@@ -125,7 +125,7 @@ class TestTokenCircuits:
         model = fold(toy_model(**changes, positional_embedding_type="none", **ATTENTION_ONLY))
         circuit = token_circuits.direct_path(model)
         with torch.inference_mode():
-            expected = model(model.W_E.unsqueeze(0), start_at_layer=2)[0]
+            expected = model(model.W_E.unsqueeze(1), start_at_layer=2)[:, 0]
         assert torch.allclose(circuit.left @ circuit.right, expected, atol=1e-5)
 
     def test_nothing_is_asked_for(self) -> None:
@@ -216,11 +216,12 @@ class TestCopying:
             _, cache = model.run_with_cache(text.tokens[None])
         found = text_copying(model, [text], seed=0, n_null=2)
         pattern, v = cache[hook_names.pattern(1)][0, 2], cache[hook_names.v(1)][0, :, 2]
+        b_v, w_o, w_u = model.b_V[1, 2].detach(), model.W_O[1, 2].detach(), model.W_U.detach()
         raised = mass = 0.0
         for query in range(len(text)):
             for key in range(1, query + 1):
-                out = (v[key] - model.b_V[1, 2]) @ model.W_O[1, 2] / cache[hook_names.LN_FINAL_SCALE][0, query]
-                logits = out @ model.W_U
+                out = (v[key] - b_v) @ w_o / cache[hook_names.LN_FINAL_SCALE][0, query]
+                logits = out @ w_u
                 raised += (pattern[query, key] * (logits[text.tokens[key]] - logits.mean())).item()
                 mass += pattern[query, key].item()
         assert found.mean[5].item() == pytest.approx(raised / mass, abs=1e-5)

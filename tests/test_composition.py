@@ -16,6 +16,7 @@ from lens_utils.tables import to_csv, to_markdown
 
 ATTENTION_ONLY = {"attn_only": True, "d_mlp": None, "act_fn": None}
 V, N = 9, 17
+TABLES = "kinds pairs virtual_heads path_orders paths score_sides score_sources"
 REPEATED = [0, 1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 6, 7, 8]
 
 
@@ -65,7 +66,7 @@ class TestExperiment:
     def test_every_table_and_figure(self, layers: int) -> None:
         found = run(fold(reading_model(n_layers=layers, **ATTENTION_ONLY)))
         tables = experiment.tables(found)
-        assert list(tables) == ["pairs", "baseline", "virtual_heads", "path_orders", "paths", "score_sources"]
+        assert list(tables) == TABLES.split()
         assert len(tables["pairs"].frame) == 3 * 9 * layers * (layers - 1) // 2
         assert tables["pairs"].frame["score"].is_monotonic_decreasing
         assert len(tables["virtual_heads"].frame) == 9 * layers * (layers - 1) // 2
@@ -79,8 +80,8 @@ class TestExperiment:
     def test_models_with_an_mlp_have_scores_only_and_say_so(self) -> None:
         found = run(fold(reading_model()))
         tables = experiment.tables(found)
-        assert list(tables) == ["pairs", "baseline"]
-        assert "No virtual heads" in tables["pairs"].caption
+        assert list(tables) == ["kinds", "pairs"]
+        assert "No virtual heads" in tables["kinds"].caption
         assert all(identity.holds for identity in found.identities)
 
     @pytest.mark.parametrize(

@@ -22,7 +22,8 @@ from lens_utils.tables import to_csv, to_markdown
 
 ATTENTION_ONLY = {"attn_only": True, "d_mlp": None, "act_fn": None}
 SHAPE = PlantedShape(9, 17)
-TABLES = "heads copying_agreement paths path_orders score_sources qk_entries ov_entries qk_words ov_words distances"
+TABLES = "heads copying_tests copying_agreement paths path_orders score_sides score_sources"
+    " qk_entries ov_entries qk_words ov_words distances"
 
 
 def text_of(tokens: list[int]) -> TokenizedText:
@@ -66,7 +67,9 @@ class TestDistances:
 
     def test_no_positions(self) -> None:
         with pytest.raises(ValueError, match="no position embeddings"):
-            positional_scores(toy_model(positional_embedding_type="none", normalization_type=None), 0, scale=1, n_pos=3)
+            positional_scores(
+                toy_model(positional_embedding_type="none", normalization_type=None), 0, scale=1.0, n_pos=3
+            )
 
 
 class TestVerdicts:
@@ -99,11 +102,12 @@ class TestVerdicts:
         assert "copies" not in [verdict(int(n)) for n in found.beyond_null]
 
 
-class TestExperiment:
-    @pytest.fixture(scope="class")
-    def found(self):
-        return run(fold(reading_model(**ATTENTION_ONLY)))
+@pytest.fixture(scope="module")
+def found():
+    return run(fold(reading_model(**ATTENTION_ONLY)))
 
+
+class TestExperiment:
     def test_every_table_and_figure(self, found) -> None:
         tables = qk_ov_circuits.tables(found)
         assert list(tables) == TABLES.split()

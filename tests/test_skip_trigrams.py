@@ -151,7 +151,7 @@ class TestExperiment:
     def test_every_table_and_figure(self, changes) -> None:
         found = run(fold(reading_model(**changes)))
         tables = skip_trigrams.tables(found)
-        assert list(tables) == ["skip_trigrams", "by_head", "null", "crossings"]
+        assert list(tables) == ["heads", "skip_trigrams", "null", "crossings"]
         assert len(tables["skip_trigrams"].frame)
         assert all(to_csv(table) and to_markdown(table) for table in tables.values())
         assert set(skip_trigrams.figures(found)) == {"effects", "crossings_drawn"}

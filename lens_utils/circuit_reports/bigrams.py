@@ -1,6 +1,6 @@
 """Tables and figures of the bigram experiment."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from lens_utils.figures import Figure
 from lens_utils.mlp.figures import projections
 from lens_utils.mlp.tables import dimensions_table, table
 from lens_utils.pages import Page
-from lens_utils.projections import token_maps
+from lens_utils.projections import Map, PrincipalComponents
 from lens_utils.tables import TOKEN_UNIT, Column, Table
 
 TOKEN_ROWS = 300
@@ -48,7 +48,9 @@ KL = {
 }
 
 
-def tables(study: BigramStudy) -> dict[str, Table]:
+def tables(
+    study: BigramStudy, components: Mapping[str, PrincipalComponents], maps: Mapping[str, Map]
+) -> dict[str, Table]:
     """The comparison with the corpus (where there is one), then words, tokens and embeddings."""
     notes = " ".join(study.notes)
     counted = "" if study.corpus else " Not compared with counted bigrams: give --corpus FILE."
@@ -62,7 +64,6 @@ def tables(study: BigramStudy) -> dict[str, Table]:
     if study.corpus is not None:
         made["tokens"] = _tokens(study)
     made["neighbours"] = _neighbours(study)
-    components, maps = token_maps(study.embeddings, seed=study.seed)
     made["dimensions"] = dimensions_table(components, {name: found.perplexity for name, found in maps.items()})
     return made
 
@@ -130,13 +131,14 @@ def _neighbours(study: BigramStudy) -> Table:
     return table(rows, columns, "Nearest embeddings (rows of W_E) of each word.")
 
 
-def figures(study: BigramStudy) -> dict[str, Figure | Page]:
+def figures(
+    study: BigramStudy, components: Mapping[str, PrincipalComponents], maps: Mapping[str, Map]
+) -> dict[str, Figure | Page]:
     """Predicted against counted log-probabilities, KL against frequency, and the maps of embeddings."""
     made: dict[str, Figure | Page] = {}
     if study.corpus is not None:
         made["predicted_counted"] = _predicted_counted(study)
         made["kl_by_frequency"] = _kl_by_frequency(study)
-    components, maps = token_maps(study.embeddings, seed=study.seed)
     shown = [study.strings[token] for token in study.mapped]
     page = projections(components, maps, shown, study.classes)
     chosen = "most frequent tokens" if study.corpus else "first tokens of the vocabulary"
@@ -172,11 +174,11 @@ def _kl_by_frequency(study: BigramStudy) -> Figure:
     both = torch.cat([fit.kl[at], fit.noise[at]])
     return draw.scatter(
         torch.cat([frequency[at].log10()] * 2),
-        both.clamp(min=1e-4).log10(),
+        torch.where(both > 0, both, torch.nan).log10(),
         labels=[study.strings[token] for token in order] * 2,
         groups=["KL to the corpus"] * len(order) + ["KL expected from counting alone"] * len(order),
         title="KL of each token over its frequency",
-        caption="Where the two groups meet, the table is as good as the corpus can tell. Both axes are log10.",
+        caption="Where the two groups meet, the table is as good as the corpus can tell. Zeros are left out.",
         x_title="log10 of occurrences in the corpus",
         y_title="log10 of KL in nats",
     )

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lens_utils import figures as draw
 from lens_utils.circuit_reports.head_figures import sources_page
-from lens_utils.circuit_reports.heads import orders_table, paths_table, sources_table
+from lens_utils.circuit_reports.path_tables import orders_table, paths_table, sides_table, sources_table
 from lens_utils.circuits.composition import KINDS, is_pair
 from lens_utils.circuits.composition_study import CompositionStudy, VirtualHead
 from lens_utils.figures import Edge, Figure
@@ -16,8 +16,8 @@ from lens_utils.pages import Fragment, Page
 from lens_utils.statistics import bootstrap_interval
 from lens_utils.tables import Column, Table
 
-DRAWN_EDGES = 60
-"""Edges of the graph, at most: those of largest score above the baseline."""
+DRAWN_EDGES = 20
+"""Edges of one graph, at most: those of highest score."""
 PAIR = {
     "kind": Column("Q, K or V: what of the receiver reads the sender."),
     "sender": Column("Head that writes, in an earlier layer."),
@@ -26,11 +26,13 @@ PAIR = {
 
 
 def tables(study: CompositionStudy) -> dict[str, Table]:
-    """Every pair and kind, strongest first; the baseline; virtual heads, paths and sources where there is no MLP."""
-    made = {"pairs": _pairs(study), "baseline": _baseline(study)}
+    """Kinds against random heads; every pair, strongest first; virtual heads, paths, sources where there is no MLP."""
+    made = {"kinds": _kinds(study), "pairs": _pairs(study)}
     if study.paths is not None:
         made |= {"virtual_heads": _virtual(study), "path_orders": orders_table(study.paths)}
-        made |= {"paths": paths_table(study.paths), "score_sources": sources_table(study.paths.sources)}
+        later = [each for each in study.paths.sources if each.layer]
+        made |= {"paths": paths_table(study.paths), "score_sides": sides_table(later)}
+        made["score_sources"] = sources_table(later)
     return made
 
 
@@ -55,12 +57,7 @@ def _pairs(study: CompositionStudy) -> Table:
             | {"turned_high": float(pairs.high[at]), "q": float(pairs.q[at])}
         )
     out = int(pairs.stands_out.sum())
-    mean, sd = float(pairs.baseline.mean()), float(pairs.baseline.std())
-    caption = (
-        f"Composition of every pair of heads, by score. Random heads of this shape score {mean:.4f} +- {sd:.4f}; "
-        f"{out} of {len(rows)} stand out. {' '.join(study.notes)}"
-    )
-    return table(rows, columns, caption.strip())
+    return table(rows, columns, f"Every pair and kind, highest score first; {out} of {len(rows)} stand out.")
 
 
 def _order(study: CompositionStudy) -> list[tuple[int, int, int]]:
@@ -71,30 +68,41 @@ def _order(study: CompositionStudy) -> list[tuple[int, int, int]]:
     return [(int(kind), int(sender), int(receiver)) for kind, sender, receiver in places[order].tolist()]
 
 
-def _baseline(study: CompositionStudy) -> Table:
+def _kinds(study: CompositionStudy) -> Table:
     columns = {
-        "what": Column("Pairs of random heads; then all pairs of the model by kind."),
+        "kind": Column("Pairs of random heads; then all pairs of the model, read by queries, keys or values."),
         "pairs": Column("Number of pairs."),
-        "mean": Column("Mean score."),
+        "mean": Column("Mean score: ||product of the two circuits|| / (||one|| ||other||)."),
         "sd": Column("Standard deviation of the scores."),
         "low": Column("2.5 % quantile of the scores."),
         "high": Column("97.5 % quantile of them."),
-        "expected": Column("1 / sqrt(d_model): the root mean square of random heads."),
-        "stands_out": Column("Pairs that stand out."),
+        "stands_out": Column("Pairs with q <= 0.05 against turned heads and z >= 3 against random ones."),
+        "strongest": Column("The pair of highest score, if it stands out."),
+        "score": Column("Its score."),
+        "z": Column("Its standard deviations above random heads."),
     }
-    pair = is_pair(study.n_layers, study.n_heads)
-    groups: dict[str, tuple[Tensor, int]] = {"random heads": (study.pairs.baseline, 0)}
+    pair, expected = is_pair(study.n_layers, study.n_heads), study.d_model**-0.5
+    rows = [
+        _kind("random heads", study.pairs.baseline, 0) | {"strongest": "", "score": float("nan"), "z": float("nan")}
+    ]
     for kind, name in enumerate(KINDS):
-        out = int(study.pairs.stands_out[kind].sum())
-        groups[f"{name}-composition"] = (study.pairs.scores[kind][pair], out)
-    rows = []
-    for what, (values, out) in groups.items():
-        low, high = values.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-        spread = float(values.std()) if len(values) > 1 else float("nan")
-        numbers = {"mean": float(values.mean()), "sd": spread, "low": low, "high": high}
-        row = {"what": what, "pairs": len(values), "expected": study.d_model**-0.5, "stands_out": out}
-        rows.append(row | numbers)
-    return table(rows, columns, "What random heads score, and what the model's do.")
+        out = study.pairs.stands_out[kind]
+        row = _kind(f"{name}-composition", study.pairs.scores[kind][pair], int(out.sum()))
+        best = next((at for at in _order(study) if at[0] == kind), None)
+        shown = {"strongest": "", "score": float("nan"), "z": float("nan")}
+        if best is not None and bool(study.pairs.stands_out[best]):
+            shown = {"strongest": f"{study.labels[best[1]]} to {study.labels[best[2]]}"}
+            shown |= {"score": float(study.pairs.scores[best]), "z": float(study.pairs.z[best])}
+        rows.append(row | shown)
+    caption = f"Composition of every pair of heads; random ones lie around 1 / sqrt(d_model) = {expected:.4f}."
+    return table(rows, columns, " ".join([caption, *study.notes]))
+
+
+def _kind(name: str, values: Tensor, out: int) -> dict[str, Any]:
+    low, high = values.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    spread = float(values.std()) if len(values) > 1 else float("nan")
+    numbers = {"mean": float(values.mean()), "sd": spread, "low": low, "high": high}
+    return {"kind": name, "pairs": len(values), "stands_out": out} | numbers
 
 
 def _virtual(study: CompositionStudy) -> Table:
@@ -133,7 +141,7 @@ def _index(study: CompositionStudy, head: tuple[int, int]) -> int:
 
 def figures(study: CompositionStudy) -> dict[str, Figure | Page]:
     """The graph of heads first."""
-    made: dict[str, Figure | Page] = {"graph": _graph(study), "pair_scores": _matrices(study)}
+    made: dict[str, Figure | Page] = {"graph": _graphs(study), "pair_scores": _matrices(study)}
     made["score_distribution"] = _distribution(study)
     if study.paths is not None:
         made |= {
@@ -143,24 +151,30 @@ def figures(study: CompositionStudy) -> dict[str, Figure | Page]:
     return made
 
 
-def _graph(study: CompositionStudy) -> Figure:
+def _graphs(study: CompositionStudy) -> Page:
+    fragments: list[Fragment] = [_graph(study, kind) for kind in range(len(KINDS))]
+    return Page(tuple(fragments), "Which heads read which: pairs that stand out, one graph for each kind of reading.")
+
+
+def _graph(study: CompositionStudy, kind: int) -> Figure:
     pairs, base = study.pairs, float(study.pairs.baseline.mean())
-    chosen = [at for at in _order(study) if bool(pairs.stands_out[at])][:DRAWN_EDGES]
+    standing = [at for at in _order(study) if at[0] == kind and bool(pairs.stands_out[at])]
+    chosen = standing[:DRAWN_EDGES]
     nodes = [
         (label, index % study.n_heads - (study.n_heads - 1) / 2, float(index // study.n_heads))
         for index, label in enumerate(study.labels)
     ]
     edges = []
-    for kind, sender, receiver in sorted(chosen):
-        at = (kind, sender, receiver)
-        ends = f"{study.labels[sender]} to {study.labels[receiver]}"
-        label = f"{KINDS[kind]}: {ends}, score {float(pairs.scores[at]):.3f}, z {float(pairs.z[at]):.1f}"
-        edges.append(Edge(sender, receiver, f"{KINDS[kind]}-composition", float(pairs.scores[at]) - base, label))
-    total = int(pairs.stands_out.sum())
-    count = f"The {len(edges)} strongest of {total} pairs" if len(edges) < total else f"All {total} pairs"
+    for at in chosen:
+        ends = f"{study.labels[at[1]]} to {study.labels[at[2]]}"
+        label = f"{ends}: score {float(pairs.scores[at]):.3f}, z {float(pairs.z[at]):.1f}"
+        edges.append(Edge(at[1], at[2], f"{KINDS[kind]}-composition", float(pairs.scores[at]) - base, label))
+    count = f"The {len(edges)} strongest of {len(standing)} pairs" if len(edges) < len(standing) else "All pairs"
     caption = f"{count} that stand out; wider lines score higher. Point at a line for its numbers."
     layers = [f"layer {layer}" for layer in range(study.n_layers)]
-    return draw.graph(nodes, edges, title="Which heads read which", caption=caption, y_labels=layers)
+    if not edges:
+        caption = "No pair stands out."
+    return draw.graph(nodes, edges, title=f"{KINDS[kind]}-composition", caption=caption, y_labels=layers)
 
 
 def _matrices(study: CompositionStudy) -> Page:

@@ -36,12 +36,13 @@ def _copying(study: QkOvStudy) -> Page:
     meanings = {
         "eigenvalue_score": ("Eigenvalue score", "1 copies, -1 writes against the token, 0 neither.", True),
         "own_top5": ("Own token among the top 5", "Share of tokens; blank cells are undefined.", False),
-        "own_rank": ("Mean rank of the own token", "0 on top, 1 at the bottom, 0.5 by chance.", False),
+        "own_rank": ("Own token above chance", "0.5 minus its mean rank: 0.5 always on top, -0.5 at the bottom.", True),
         "text_logit": ("Logit given to the token attended to", "On text, over the mean logit (nats).", True),
     }
     fragments: list[Fragment] = [_histogram(study)]
     for name, (title, caption, signed) in meanings.items():
         values = copying.values[name].view(study.n_layers, study.n_heads)
+        values = 0.5 - values if name == "own_rank" else values
         fragments.append(
             draw.heatmap(values, x_labels=heads, y_labels=layers, title=title, caption=caption, diverging=signed)
         )

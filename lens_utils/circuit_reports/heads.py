@@ -1,19 +1,18 @@
 """Tables of QK and OV circuits: copying, extreme entries, words, distances, paths, sources of scores."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lens_utils.circuits.path_study import PathStudy, ScoreSources
+from lens_utils.circuit_reports.path_tables import HEAD, orders_table, paths_table, sides_table, sources_table
 from lens_utils.circuits.qk_ov_study import MEASURES, QkOvStudy
 from lens_utils.circuits.token_circuits import Entries, RowEntries
 from lens_utils.mlp.tables import table
 from lens_utils.statistics import bootstrap_interval
 from lens_utils.tables import TOKEN_UNIT, Column, Table
 
-HEAD = {"layer": Column("Block, from 0."), "head": Column("Head of its block, from 0.")}
 BEYOND = 4
 """Notions of copying that a head called a copying head passes: all of them."""
 COPYING = {
@@ -23,14 +22,14 @@ COPYING = {
     "own_rank": Column("Mean rank of the own logit, 0 on top to 1 at the bottom; 0.5 by chance.", "share"),
     "text_logit": Column("Logit the head gives the token it attends to, over the mean logit, on text.", "nats"),
 }
-SHOWN_SOURCES = 6
 
 
 def tables(study: QkOvStudy) -> dict[str, Table]:
     """The headline is one row a head."""
-    made = {"heads": _heads(study), "copying_agreement": _agreement(study)}
+    made = {"heads": _heads(study), "copying_tests": _copying_tests(study), "copying_agreement": _agreement(study)}
     if study.paths is not None:
         made |= {"paths": paths_table(study.paths), "path_orders": orders_table(study.paths)}
+        made["score_sides"] = sides_table(study.paths.sources)
         made["score_sources"] = sources_table(study.paths.sources)
     made |= {"qk_entries": _entries(study, "qk"), "ov_entries": _entries(study, "ov")}
     made |= {"qk_words": _words(study, "qk"), "ov_words": _words(study, "ov")}
@@ -48,38 +47,39 @@ def verdict(notions: int) -> str:
 
 def _heads(study: QkOvStudy) -> Table:
     copying, columns = study.copying, HEAD | {"copying": Column("copies: all four notions; in part: some; no: none.")}
-    names = {
-        "eigenvalue_score": "eigenvalue score",
-        "own_top5": "own_top5",
-        "own_rank": "own_rank",
-        "text_logit": "text",
-    }
-    for name, column in COPYING.items():
-        columns[name] = column
-        if name in MEASURES:
-            columns[f"null_{name}"] = Column(f"Mean of {names[name]} over random heads of the same norms.")
-            columns[f"q_{name}"] = Column(
-                f"p of {names[name]} against them, Benjamini-Hochberg over heads.", "probability"
-            )
+    columns |= COPYING
     columns["text_low"] = Column("Lower end of the 95 % interval of text_logit, texts resampled.", "nats")
     columns["text_high"] = Column("Upper end of it.", "nats")
-    columns["beyond_null"] = Column("Notions of the four (q columns) with q <= 0.05.")
+    columns["beyond_null"] = Column("Notions of the four that tell it from random heads (q <= 0.05, next table).")
     rows = []
     for index, each in enumerate(study.heads):
         notions = int(copying.beyond_null[index])
         row: dict[str, Any] = {"layer": each.layer, "head": each.head, "copying": verdict(notions)}
-        for name, values in copying.values.items():
-            row[name] = float(values[index])
-        for name in MEASURES:
-            null = copying.text.null[:, index] if name == "text_logit" else copying.weights.null[name]
-            row |= {f"null_{name}": float(null.nanmean()), f"q_{name}": float(copying.q[name][index])}
+        row |= {name: float(values[index]) for name, values in copying.values.items()}
         low, high = _text_interval(study, index)
         rows.append(row | {"text_low": low, "text_high": high, "beyond_null": notions})
-    caption = (
-        f"Does each head copy what it attends to? {len(copying.weights.null['own_rank'])} random heads of the same "
-        f"norms as null; {study.texts.source}. {' '.join(study.notes)}"
-    )
+    caption = f"Does each head copy what it attends to? {study.texts.source}. {' '.join(study.notes)}"
     return table(rows, columns, caption)
+
+
+def _copying_tests(study: QkOvStudy) -> Table:
+    columns = {"notion": Column("Notion of copying.")} | HEAD
+    columns |= {
+        "value": Column("The head's own; empty where undefined."),
+        "null": Column("Mean over random heads of the same norms."),
+        "null_sd": Column("Standard deviation over them."),
+        "q": Column("One-sided p against them, Benjamini-Hochberg over heads.", "probability"),
+    }
+    copying, rows = study.copying, []
+    for name in MEASURES:
+        for index, each in enumerate(study.heads):
+            null = copying.text.null[:, index] if name == "text_logit" else copying.weights.null[name]
+            null = null[~null.isnan()]
+            about = {"notion": name, "layer": each.layer, "head": each.head, "q": float(copying.q[name][index])}
+            numbers = {"null": float(null.mean()), "null_sd": float(null.std())}
+            rows.append(about | numbers | {"value": float(copying.values[name][index])})
+    count = len(copying.weights.null["own_rank"])
+    return table(rows, columns, f"Each notion of copying against {count} random heads of the same norms.")
 
 
 def _text_interval(study: QkOvStudy, head: int) -> tuple[float, float]:
@@ -109,71 +109,6 @@ def _agreement(study: QkOvStudy) -> Table:
     return table(
         rows, columns, "Do the notions of copying agree? Spearman correlation over heads where all are defined."
     )
-
-
-def paths_table(paths: PathStudy) -> Table:
-    """What each path gives the next token and what its removal costs."""
-    columns = {
-        "term": Column("direct path; a head reading the embeddings alone; all longer paths; biases."),
-        "logit": Column("What it gives the next token of the text over the mean logit; mean over positions.", "nats"),
-        "logit_low": Column("Lower end of its 95 % interval, texts resampled.", "nats"),
-        "logit_high": Column("Upper end of it.", "nats"),
-        "raises": Column("Share of positions where that is above 0.", "share"),
-        "cost": Column("Rise of the loss when the term is taken out of the logits, all else held.", "nats"),
-        "cost_low": Column("Lower end of its 95 % interval, texts resampled.", "nats"),
-        "cost_high": Column("Upper end of it.", "nats"),
-    }
-    rows = []
-    for index, term in enumerate(paths.terms):
-        given, cost = (bootstrap_interval(each[:, index], seed=0) for each in (paths.given, paths.cost))
-        rows.append(
-            {"term": term, "logit": given.estimate, "logit_low": given.low, "logit_high": given.high}
-            | {"raises": float(paths.raises[index])}
-            | {"cost": cost.estimate, "cost_low": cost.low, "cost_high": cost.high}
-        )
-    texts = len(paths.given)
-    caption = f"Paths whose sum is the logits, patterns and LayerNorm scales frozen, on {texts} texts."
-    return table(rows, columns, caption)
-
-
-def orders_table(paths: PathStudy) -> Table:
-    """Loss with paths of at most so many heads."""
-    columns = {
-        "heads": Column("Paths through at most so many heads are kept, and the biases."),
-        "loss": Column("Mean next-token loss with them alone.", "nats"),
-        "loss_low": Column("Lower end of its 95 % interval, texts resampled.", "nats"),
-        "loss_high": Column("Upper end of it.", "nats"),
-    }
-    rows = []
-    for order in range(paths.losses.shape[1]):
-        found = bootstrap_interval(paths.losses[:, order], seed=0)
-        rows.append({"heads": order, "loss": found.estimate, "loss_low": found.low, "loss_high": found.high})
-    return table(rows, columns, "Loss with short paths only, patterns and LayerNorm scales frozen.")
-
-
-def sources_table(sources: Sequence[ScoreSources]) -> Table:
-    """The largest shares of the variance of each head's scores."""
-    columns = HEAD | {
-        "query_side": Column("What the query read: token, position, an earlier head, or a bias."),
-        "key_side": Column("What the key read."),
-        "share": Column("Share of the scores' variance over the keys of a row; all pairs of a head sum to 1.", "share"),
-    }
-    rows = [
-        {"layer": each.layer, "head": each.head, "query_side": one, "key_side": other, "share": share}
-        for each in sources
-        for one, other, share in _largest(each)
-    ]
-    caption = f"Where each head's attention scores come from: the {SHOWN_SOURCES} largest shares of each head."
-    return table(rows, columns, caption)
-
-
-def _largest(sources: ScoreSources) -> Iterable[tuple[str, str, float]]:
-    names, shares = sources.sources, sources.shares
-    if bool(shares.isnan().any()):
-        return
-    for place in shares.abs().flatten().argsort(descending=True, stable=True)[:SHOWN_SOURCES].tolist():
-        row, column = divmod(place, len(names))
-        yield names[row], names[column], float(shares[row, column])
 
 
 _SIDES = {

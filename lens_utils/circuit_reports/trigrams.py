@@ -37,10 +37,10 @@ EFFECT = {
 
 
 def tables(study: TrigramStudy) -> dict[str, Table]:
-    """The headline lists every mined skip-trigram; then a summary by head, the null, and the crossings."""
+    """A summary by head, every mined skip-trigram with its check, the null, and the crossings."""
     return {
+        "heads": _by_head(study),
         "skip_trigrams": _trigrams(study),
-        "by_head": _by_head(study),
         "null": _null(study),
         "crossings": _crossings(study),
     }
@@ -77,11 +77,7 @@ def _trigrams(study: TrigramStudy) -> Table:
         row = _named(study, trigram) | {"rank": rank, "holds": bool(study.holds[index])}
         row |= {"qk": trigram.qk, "ov": trigram.ov} | _numbers(each) | {"q": float(study.q[index])}
         rows.append(row | {"copies": trigram.copies, "followed": seen[0], "together": seen[1]})
-    caption = (
-        f"Skip-trigrams mined from weights among {study.candidates} frequent tokens, and what they do on text: "
-        f"{int(study.holds.sum())} of {len(rows)} hold. {study.texts.source}. {' '.join(study.notes)}"
-    )
-    return table(rows, columns, caption)
+    return table(rows, columns, "Every mined skip-trigram: what the weights say, and what happens on text.")
 
 
 def _by_head(study: TrigramStudy) -> Table:
@@ -92,6 +88,7 @@ def _by_head(study: TrigramStudy) -> Table:
         "effect": Column("Mean effect of all mined ones.", "nats"),
         "without_head": Column("Mean effect without the head: what other heads do.", "nats"),
         "correlation": Column("Correlation over its mined skip-trigrams of QK part times OV part with the effect."),
+        "example": Column("The one of largest effect among those that act: A ... B -> C."),
     }
     rows = []
     for layer, head in dict.fromkeys((each.trigram.layer, each.trigram.head) for each in study.effects):
@@ -104,9 +101,20 @@ def _by_head(study: TrigramStudy) -> Table:
             {"layer": layer, "head": head, "mined": len(chosen), "holds": len(held)}
             | {"copies": sum(study.effects[i].trigram.copies for i in held)}
             | {"effect": float(effects.nanmean()), "without_head": float(rest.nanmean())}
-            | {"correlation": _correlation(strengths.double(), effects)}
+            | {"correlation": _correlation(strengths.double(), effects), "example": _example(study, held)}
         )
-    return table(rows, columns, "Skip-trigrams head by head.")
+    caption = (
+        f"Skip-trigrams mined from weights among {study.candidates} frequent tokens, and whether the model acts on them: "
+        f"{int(study.holds.sum())} of {len(study.effects)} hold. {study.texts.source}. {' '.join(study.notes)}"
+    )
+    return table(rows, columns, caption)
+
+
+def _example(study: TrigramStudy, held: Sequence[int]) -> str:
+    if not held:
+        return ""
+    best = max(held, key=lambda index: study.effects[index].effect.estimate)
+    return _label(study, study.effects[best].trigram).partition(": ")[2]
 
 
 def _correlation(one: torch.Tensor, other: torch.Tensor) -> float:

@@ -66,7 +66,6 @@ class BigramStudy:
     notes: tuple[str, ...]
     identities: tuple[Identity, ...]
     hooks: tuple[str, ...]
-    seed: int
 
 
 def count_corpus(model: HookedTransformer, *, corpus: str, unit: TextUnit, stories: int) -> Corpus | None:
@@ -113,7 +112,6 @@ def study_bigrams(
         notes=_notes(model, left_out),
         identities=identities,
         hooks=hooks,
-        seed=seed,
     )
 
 

@@ -23,7 +23,7 @@ class BigramCounts:
     vocab: int
 
     @classmethod
-    def of(cls, texts: Iterable[Int[Tensor, " pos"]], vocab: int) -> "BigramCounts":
+    def of(cls, texts: Iterable[Int[Tensor, " _"]], vocab: int) -> "BigramCounts":
         """Count the pairs of neighbours in every text; held sparse, so memory grows with the distinct pairs only."""
         codes, counts = torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long)
         waiting: list[Tensor] = []

@@ -48,10 +48,15 @@ class SkipTrigram:
 
 
 def candidate_tokens(texts: Sequence[TokenizedText], *, least: int) -> Int[Tensor, " token"]:
-    """Tokens that occur at least `least` times in the texts, special ones left out: the embeddings of rarer tokens are
-    hardly trained. Raises `ValueError` when there are fewer than 3."""
+    """Words and marks that occur at least `least` times in the texts: the embeddings of rarer ones are hardly trained.
+
+    Special tokens and pieces of words are left out. Raises `ValueError` when there are fewer than 3.
+    """
     words = [
-        int(token) for text in texts for token, name in zip(text.tokens, text.classes, strict=True) if name != "special"
+        int(token)
+        for text in texts
+        for token, name in zip(text.tokens, text.classes, strict=True)
+        if name not in ("special", "piece")
     ]
     tokens, counts = torch.tensor(words, dtype=torch.long).unique(return_counts=True)
     kept = tokens[counts >= least]

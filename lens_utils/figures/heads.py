@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from lens_utils.figures import parts, theme
-from lens_utils.figures.parts import Figure, Vector
+from lens_utils.figures.parts import Figure, Number, Vector
 
 _KINDS = ("solid", "dash", "dot")
 
@@ -59,7 +59,7 @@ def small_scatters(
 
 
 def graph(
-    nodes: Sequence[tuple[str, float, float]],
+    nodes: Sequence[tuple[str, Number, Number]],
     edges: Sequence[Edge],
     *,
     title: str,
@@ -101,7 +101,7 @@ def graph(
         y=up,
         mode="markers" if many else "markers+text",
         text=[parts.text(name) for name in names],
-        textposition="bottom center",
+        textposition=["bottom center" if y == min(up) else "top center" for y in up],
         marker={"size": 9 if many else 13, "color": theme.COLOURS["light"][7]},
         hovertemplate="%{text}<extra></extra>",
         showlegend=False,
