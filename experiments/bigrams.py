@@ -63,8 +63,10 @@ class Findings(ExperimentFindings):
 def run(config: Config, model: HookedTransformer) -> Findings:
     """Check the words, count the corpus, read the table off the weights."""
     from lens_utils.circuits import bigram_study
+    from lens_utils.circuits.words import chosen_words
     from lens_utils.projections import token_maps
 
+    chosen_words(model, config.words)  # refused before the corpus is counted, which takes longest
     study = bigram_study.study_bigrams(
         model,
         words=config.words,

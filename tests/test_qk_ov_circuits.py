@@ -22,8 +22,10 @@ from lens_utils.tables import to_csv, to_markdown
 
 ATTENTION_ONLY = {"attn_only": True, "d_mlp": None, "act_fn": None}
 SHAPE = PlantedShape(9, 17)
-TABLES = "heads copying_tests copying_agreement paths path_orders score_sides score_sources"
+TABLES = (
+    "heads copying_tests copying_agreement paths path_orders score_sides score_sources"
     " qk_entries ov_entries qk_words ov_words distances"
+)
 
 
 def text_of(tokens: list[int]) -> TokenizedText:

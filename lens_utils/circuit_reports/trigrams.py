@@ -104,8 +104,8 @@ def _by_head(study: TrigramStudy) -> Table:
             | {"correlation": _correlation(strengths.double(), effects), "example": _example(study, held)}
         )
     caption = (
-        f"Skip-trigrams mined from weights among {study.candidates} frequent tokens, and whether the model acts on them: "
-        f"{int(study.holds.sum())} of {len(study.effects)} hold. {study.texts.source}. {' '.join(study.notes)}"
+        f"Skip-trigrams mined from weights among {study.candidates} frequent tokens, and whether the model acts on "
+        f"them: {int(study.holds.sum())} of {len(study.effects)} hold. {study.texts.source}. {' '.join(study.notes)}"
     )
     return table(rows, columns, caption)
 
