@@ -170,7 +170,7 @@ def nulls_table(rows: Sequence[tuple[str, int, int, float]], caption: str) -> Ta
     return _table([dict(zip(columns, row, strict=True)) for row in rows], columns, caption)
 
 
-def performance_table(results: Sequence[tuple[str, str, Performance]], caption: str) -> Table:
+def performance_table(results: Sequence[tuple[str, float, Performance]], caption: str) -> Table:
     """One row a (bench, signal-to-noise ratio, rule)."""
     columns = {
         "bench": Column("Causal: all kinds of heads. Bidirectional: kinds that need not look back only."),
