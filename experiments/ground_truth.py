@@ -190,6 +190,8 @@ def tables(findings: Findings) -> dict[str, Table]:
 
 def figures(findings: Findings) -> dict[str, Figure | Page]:
     """Recall over noise, and the clean confusion matrix."""
+    import torch
+
     from lens_utils.figures import heatmap, lines
 
     ratios = sorted({ratio for _, ratio, _ in findings.performances}, reverse=True)
@@ -202,7 +204,7 @@ def figures(findings: Findings) -> dict[str, Figure | Page]:
     labels = list(next(iter(counts.values())))
     return {
         "recall": lines(
-            {rule: (list(range(len(ratios))), values) for rule, values in recall.items()},
+            {rule: (torch.arange(len(ratios)), torch.tensor(values)) for rule, values in recall.items()},
             x_labels=["clean" if ratio == float("inf") else f"{ratio:g}" for ratio in ratios],
             title="Recall of each label as noise grows",
             caption="Share of planted heads that get their label; causal bench. Across: signal-to-noise ratio.",
@@ -210,7 +212,7 @@ def figures(findings: Findings) -> dict[str, Figure | Page]:
             x_title="signal-to-noise ratio",
         ),
         "confusion": heatmap(
-            [[counts[kind][label] for label in labels] for kind in kinds],
+            torch.tensor([[counts[kind][label] for label in labels] for kind in kinds]),
             x_labels=[label or "no label" for label in labels],
             y_labels=[kind or "distractor" for kind in kinds],
             title="What planted heads are labelled",
