@@ -104,13 +104,15 @@ def tables(findings: Findings) -> dict[str, Table]:
 
 def figures(findings: Findings) -> dict[str, Figure | Page]:
     """A page for each weight, one for the tokens, and heatmap grids of the first prompt."""
-    from lens_utils.attention_views import attention_page, heatmaps, predictions_page
+    from lens_utils.attention_views import attention_page, heatmaps, predictions_page, z_page
     from lens_utils.weighted_attention import VIEWS
 
     made: dict[str, Figure | Page] = {
         view: attention_page(findings.read, view, causal=not findings.masked) for view in VIEWS
     }
-    return made | {"tokens": predictions_page(findings.read, masked=findings.masked)} | heatmaps(findings.read[0])
+    made["attention_times_value"] = z_page(findings.read)
+    made["tokens"] = predictions_page(findings.read, masked=findings.masked)
+    return made | heatmaps(findings.read[0])
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 import torch
+from einops import rearrange
 
 from lens_utils import figures, pages
 from lens_utils.figures import Figure
@@ -131,6 +132,24 @@ def attention_page(read: Sequence[ReadText], view: str, *, causal: bool) -> Page
         )
         fragments += [Heading(f"Prompt {each.text.index}"), Text(each.text.text), grid]
     return Page(tuple(fragments), DEFINITIONS[view])
+
+
+def z_page(read: Sequence[ReadText]) -> Page:
+    """Attention times value on the text: each coordinate of each head's z over the tokens, layer by layer."""
+    fragments: list[Fragment] = []
+    for each in read:
+        fragments += [Heading(f"Prompt {each.text.index}"), Text(each.text.text)]
+        for layer, z in enumerate(each.weighted.attention_times_value):
+            props = {
+                "tokens": running(each.text.strings),
+                "activations": rearrange(z, "head query d_head -> query head d_head"),
+                "firstDimensionName": "Head",
+                "secondDimensionName": "Coordinate",
+            }
+            fragments.append(
+                pages.circuitsvis("TextNeuronActivations", props, f"Layer {layer}: choose head and coordinate.")
+            )
+    return Page(tuple(fragments), DEFINITIONS["attention_times_value"])
 
 
 def predictions_page(read: Sequence[ReadText], *, masked: bool) -> Page:

@@ -5,6 +5,7 @@ import torch
 from toy_text import reading_model
 
 from experiments import attention_patterns, head_classification
+from lens_utils.attention_views import DEFINITIONS
 from lens_utils.pages import Page
 from lens_utils.published import TINYSTORIES_1L_21M, TINYSTORIES_HEADS
 from lens_utils.tables import to_csv, to_markdown
@@ -94,7 +95,7 @@ def test_attention_of_every_prompt_and_head(masked: bool) -> None:
     assert len(tables["heads"].frame) == 2 * n_heads
     assert set(tables["tokens"].frame["prompt"]) == {0, 1}
     made = attention_patterns.figures(findings)
-    assert {"pattern", "value_norm_weighted", "norm_weighted", "tokens", "raw_and_weighted_l1"} <= set(made)
+    assert {*DEFINITIONS, "tokens", "raw_and_weighted_l1"} <= set(made)
     grids = [fragment for fragment in made["norm_weighted"].fragments if hasattr(fragment, "props")]
     assert [len(grid.props["names"]) for grid in grids] == [n_heads] * 2
     assert {grid.props["causal"] for grid in grids} == {not masked}
