@@ -2,11 +2,11 @@
 
 A head gets a label when all of this holds:
 1. the lower bound of its lift (95 %, bootstrap over prompts) reaches the rule's threshold, which is calibrated on
-   planted heads of known kind and on heads of models with shuffled weights (`python -m experiments.ground_truth`);
+   planted heads of known kind (`python -m experiments.ground_truth`, which also tries models with shuffled weights);
 2. its excess over a uniform head survives Benjamini-Hochberg at 5 % over all heads and rules;
 3. no other rule explains it. Target sets overlap: the previous token mostly lies in the same clause. Rule X explains
-   rule Y in a head when, on those targets of Y that are no targets of X, less than half of the lift is left. If each
-   explains the other, the higher lift stays;
+   rule Y in a head when X has at least three quarters of Y's lift, and less than half of Y's lift is left on those
+   targets of Y that are no targets of X. If each explains the other, the higher lift stays;
 4. distance does not explain it: a head that looks at the last few tokens wherever clauses begin is no clause head.
    Beyond the score that its mean attention at each distance would give, at least half of the lift is left. Rules
    about distance itself (`previous`, `offset-k`, ...) are exempt.
@@ -99,7 +99,8 @@ def explained_by_another(scores: HeadScores) -> Bool[Tensor, "rule layer head"]:
     """Whether some other rule explains the lift of a rule (condition 3 of the module's docstring)."""
     lift = scores.lift.nan_to_num(-1.0)
     present = lift >= FLOOR
-    explains = (scores.beyond < lift[:, None] / 2) & present[None] & present[:, None]
+    explains = (scores.beyond < lift[:, None] / 2) & (lift[None] >= 0.75 * lift[:, None])
+    explains &= present[None] & present[:, None]
     order = torch.arange(len(scores.rules))
     ahead = (lift[:, None] > lift[None]) | ((lift[:, None] == lift[None]) & (order[:, None] < order)[:, :, None, None])
     mutual = explains & explains.transpose(0, 1)

@@ -26,7 +26,7 @@ from lens_utils.text_structure import Text
 
 MAX_RULES = 62
 """Rules that one pass scores: a cell's code has a bit for each."""
-_POSITIONS_AT_ONCE = 4096
+_POSITIONS_AT_ONCE = 1024
 _SHUFFLES_AT_ONCE = 1000
 
 

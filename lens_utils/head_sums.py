@@ -49,63 +49,63 @@ class HeadSums:
         cls, batch: ActivationBatch, patterns: Sequence[Float[Tensor, "batch head query key"]], cells: Cells
     ) -> "HeadSums":
         """The sums over a batch, from the pattern of each layer."""
-        member = cells.member.float()
+        member, counts = cells.member.float(), cells.by_row()
+        targets = counts @ member
+        per_key = 1 / cells.seen.sum(-1).clamp(min=1)
         code_mass = torch.stack([_mass_by_code(pattern, cells) for pattern in patterns], dim=2)
-        code_expected = cells.per_code(1 / cells.seen.sum(-1).clamp(min=1))
-        rows, even, by_distance = [], [], []
-        for rule in range(member.shape[1]):
-            targets = cells.member[cells.index, rule]
-            counts = targets.sum(-1).float()
-            rows.append((counts > 0).sum(-1).float())
-            even.append(cells.per_code(1 / counts.clamp(min=1)).sum(0))
-            by_distance.append(along_diagonals(targets.sum(0).float()))
+        code_expected = einsum(counts, per_key, "p query code, p query -> p code")
+        by_distance = cells.by_distance()
         return cls(
             tuple(text.index for text in batch.texts),
             einsum(code_mass, member, "p code layer head, code rule -> p rule layer head"),
-            torch.stack(rows, dim=1),
+            (targets > 0).sum(1).float(),
             code_expected @ member,
             cells.member,
             code_mass.sum(0),
             code_expected.sum(0),
-            torch.stack(even, dim=1),
+            einsum(counts, 1 / targets.clamp(min=1), "p query code, p query rule -> code rule"),
             torch.stack([_about_rows(pattern, batch) for pattern in patterns], dim=1),
             int(batch.mask.sum()),
             Distances(
-                torch.stack([along_diagonals(_real_rows(pattern, batch).sum(0)) for pattern in patterns]),
-                along_diagonals(cells.seen.sum(0).float()),
-                torch.stack(by_distance),
+                torch.stack([_by_distance(pattern, batch) for pattern in patterns]),
+                by_distance.sum(0),
+                member.T @ by_distance,
             ),
         )
 
 
-def _real_rows(
+def _by_distance(
     pattern: Float[Tensor, "batch head query key"], batch: ActivationBatch
-) -> Float[Tensor, "batch head query key"]:
-    """The pattern with nothing in the rows of padding."""
-    return pattern.float().cpu() * batch.mask[:, None, :, None]
+) -> Float[Tensor, "head distance"]:
+    real = torch.zeros(pattern.shape[1:])
+    for weights, text in zip(pattern.float().cpu(), batch.texts, strict=True):
+        real[:, : len(text)] += weights[:, : len(text)]
+    return along_diagonals(real)
 
 
 def _mass_by_code(pattern: Float[Tensor, "batch head query key"], cells: Cells) -> Float[Tensor, "batch code head"]:
     flat = rearrange(pattern.float().cpu(), "batch head query key -> batch head (query key)")
     index = rearrange(cells.index, "batch query key -> batch 1 (query key)").expand(flat.shape)
-    sums = torch.zeros(*flat.shape[:2], len(cells.codes)).scatter_add_(2, index, flat)
+    sums = torch.zeros(*flat.shape[:2], cells.n_codes).scatter_add_(2, index, flat)
     return rearrange(sums, "batch head code -> batch code head")
 
 
 def _about_rows(pattern: Float[Tensor, "batch head query key"], batch: ActivationBatch) -> Float[Tensor, "3 head"]:
     pattern = pattern.float().cpu()
     position = torch.arange(pattern.shape[-1], dtype=torch.float32)
-    special = torch.zeros(batch.mask.shape)
+    keys = torch.stack([position.expand(batch.mask.shape), torch.zeros(batch.mask.shape)], dim=-1)
     for row, text in enumerate(batch.texts):
-        special[row, : len(text)] = torch.tensor([float(name == "special") for name in text.classes])
+        keys[row, : len(text), 1] = torch.tensor([float(name == "special") for name in text.classes])
+    place, special = (pattern @ keys[:, None]).unbind(-1)
     real = batch.mask[:, None].float()
-    return torch.stack(
-        [
-            (torch.special.entr(pattern).sum(-1) * real).sum((0, 2)),
-            ((position - pattern @ position) * real).sum((0, 2)),
-            ((pattern @ special[:, None, :, None]).squeeze(-1) * real).sum((0, 2)),
-        ]
-    )
+    measures = (_entropy(pattern), position - place, special)
+    return torch.stack([(each * real).sum((0, 2)) for each in measures])
+
+
+def _entropy(pattern: Float[Tensor, "batch head query key"]) -> Float[Tensor, "batch head query"]:
+    """In nats; 0 log 0 is 0."""
+    logs = pattern.clamp(min=torch.finfo(pattern.dtype).tiny).log_()
+    return -logs.mul_(pattern).sum(-1)
 
 
 def along_diagonals(cells: Float[Tensor, "*batch query key"]) -> Float[Tensor, "*batch distance"]:

@@ -16,21 +16,24 @@ from lens_utils.target_rules import phrase
 LAYER, HEAD = Column("Block, from 0."), Column("Head of its block, from 0.")
 RULE = Column("Target rule (lens_utils/target_rules.py): which keys count as targets.")
 LABELS = Column("Rules that the head is labelled with, the strongest first; 'none' is an answer.")
-SCORE = Column("Mean attention mass on the rule's targets over rows that have one.", "share of attention")
-LIFT = Column("(score - null) / (1 - null): 0 for a head that attends to all alike, 1 for targets only.")
+SCORE = Column("Mean attention mass on the rule's targets over rows that have one.", digits=3)
+LIFT = Column("(score - null) / (1 - null): 0 for a head that attends to all alike, 1 for targets only.", digits=3)
 MEASURES = {
     "score": SCORE,
-    "score_low": Column("Lower bound of the score, 95 %, bootstrap over prompts.", "share of attention"),
-    "score_high": Column("Upper bound of the score.", "share of attention"),
-    "null": Column("Score of a head that attends to all visible keys alike.", "share of attention"),
-    "null_distance": Column("Score that the head's mean attention at each distance would give.", "share of attention"),
+    "score_low": Column("Lower bound of the score, 95 %, bootstrap over prompts.", digits=3),
+    "score_high": Column("Upper bound of the score.", digits=3),
+    "null": Column("Score of a head that attends to all visible keys alike.", digits=3),
+    "null_distance": Column("Score that the head's mean attention at each distance would give.", digits=3),
     "null_shuffled_text": Column("Lift of the same head on the same texts with their tokens in random order."),
     "null_shuffled_weights": Column("Largest lift of any head of the same model with its weights shuffled."),
     "lift": LIFT,
-    "lift_low": Column("Lower bound of the lift, 95 %, bootstrap over prompts."),
-    "lift_high": Column("Upper bound of the lift."),
+    "lift_low": Column("Lower bound of the lift, 95 %, bootstrap over prompts.", digits=3),
+    "lift_high": Column("Upper bound of the lift.", digits=3),
     "q": Column("p of the excess over a uniform head (signs of prompts flipped), Benjamini-Hochberg over all scores."),
 }
+
+HEADLINE = ("score", "score_low", "score_high", "null", "lift", "lift_low")
+"""What the table of heads shows of the best rule; the table of all scores has the rest."""
 
 
 def _measures(study: HeadStudy, rule: int, layer: int, head: int) -> dict[str, float]:
@@ -57,19 +60,20 @@ def heads_table(study: HeadStudy, caption: str) -> Table:
         "labels": LABELS,
         "description": Column("What the labels say, in words."),
         "best_rule": Column("The first label; without one, the rule of highest lift that no other rule explains."),
-        **MEASURES,
-        "entropy": Column("Mean entropy of a row of attention.", "nats"),
-        "distance": Column("Mean distance from query back to key; negative means ahead.", "tokens"),
-        "special": Column("Mean attention on special tokens.", "share of attention"),
+        **{name: MEASURES[name] for name in HEADLINE},
+        "entropy": Column("Mean entropy of a row of attention, nats.", digits=3),
+        "distance": Column("Mean distance from query back to key, tokens; negative means ahead.", digits=3),
+        "special": Column("Mean attention on special tokens.", digits=3),
     }
     scores, rows = study.scores, []
     for layer, head in study.heads:
         labels = study.names(layer, head)
         best = _best_rule(study, layer, head)
+        measured = _measures(study, best, layer, head)
         about = {name: float(getattr(scores, name)[layer, head]) for name in ("entropy", "distance", "special")}
         rows.append(
             {"layer": layer, "head": head, "labels": ", ".join(labels) or "none", "description": describe(labels)}
-            | {"best_rule": scores.rules[best], **_measures(study, best, layer, head), **about}
+            | {"best_rule": scores.rules[best], **{name: measured[name] for name in HEADLINE}, **about}
         )
     return _table(rows, columns, caption)
 
@@ -166,13 +170,13 @@ def nulls_table(rows: Sequence[tuple[str, int, int, float]], caption: str) -> Ta
     return _table([dict(zip(columns, row, strict=True)) for row in rows], columns, caption)
 
 
-def performance_table(results: Sequence[tuple[str, str, Performance]], caption: str) -> Table:
+def performance_table(results: Sequence[tuple[str, float, Performance]], caption: str) -> Table:
     """One row a (bench, signal-to-noise ratio, rule)."""
     columns = {
         "bench": Column("Causal: all kinds of heads. Bidirectional: kinds that need not look back only."),
         "ratio": Column("Signal-to-noise ratio: norm of each weight matrix over the norm of its noise; inf is clean."),
         "rule": RULE,
-        "planted": Column("Heads of this kind."),
+        "planted": Column("Heads of this kind; rules with none planted and none labelled are left out."),
         "right": Column("Of those, with the label."),
         "wrong": Column("Other heads with the label."),
         "precision": Column("right / (right + wrong); empty where no head has the label."),
@@ -184,6 +188,7 @@ def performance_table(results: Sequence[tuple[str, str, Performance]], caption: 
     rows = [
         {"bench": bench, "ratio": ratio, **{name: getattr(each, name) for name in names}}
         for bench, ratio, each in results
+        if each.planted or each.wrong
     ]
     return _table(rows, columns, caption)
 

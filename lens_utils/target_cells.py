@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -19,25 +18,25 @@ from lens_utils.text_structure import Text
 class Cells:
     """Each cell has a code: one bit a rule, set where the cell is its target."""
 
-    codes: Int[Tensor, " code"]
-    """The codes that occur; 0 is a cell that is no target."""
     index: Int[Tensor, "batch query key"]
-    """Which of `codes` each cell has."""
+    """Which code each cell has."""
     seen: Bool[Tensor, "batch query key"]
     """Which keys each row sees; none in padded rows."""
     member: Bool[Tensor, "code rule"]
-    """Whether a code holds a rule."""
+    """Whether a code holds a rule; a code may hold none."""
 
     @classmethod
     def of(cls, batch: ActivationBatch, rules: Sequence[str], *, causal: bool) -> "Cells":
         """The targets of `rules` in the texts of a batch; padding and, if causal, later keys are no targets."""
         size = batch.mask.shape[1]
-        code = np.zeros((len(batch.texts), size, size), dtype=np.int64)
+        # Half the width is half the time; the sign is left alone
+        kind = np.int32 if len(rules) < 31 else np.int64
+        code = np.zeros((len(batch.texts), size, size), dtype=kind)
         seen = np.zeros_like(code, dtype=bool)
         for row, tokenized in enumerate(batch.texts):
             text, n = Text(tokenized.strings, tokenized.classes), len(tokenized)
             for bit, rule in enumerate(rules):
-                code[row, :n, :n] |= rule_named(rule)(text).astype(np.int64) << bit
+                code[row, :n, :n] |= rule_named(rule)(text) * kind(1 << bit)
             seen[row, :n, :n] = True
         if causal:
             code, seen = np.tril(code), np.tril(seen)
@@ -46,14 +45,24 @@ class Cells:
         codes = np.asarray(found)
         member = (codes[:, None] >> np.arange(len(rules))) & 1 > 0
         return cls(
-            torch.from_numpy(codes),
             torch.from_numpy(index).reshape(code.shape),
             torch.from_numpy(seen),
             torch.from_numpy(member),
         )
 
-    def per_code(self, weight: Float[Tensor, "batch query"]) -> Float[Tensor, "batch code"]:
-        """The sum over cells of each code of a weight that cells share with their row."""
-        flat = rearrange(self.index, "batch query key -> batch (query key)")
-        spread = rearrange(weight[:, :, None].expand(self.index.shape), "batch query key -> batch (query key)")
-        return torch.zeros(len(flat), len(self.codes), dtype=weight.dtype).scatter_add_(1, flat, spread)
+    @property
+    def n_codes(self) -> int:
+        """Number of codes that occur."""
+        return len(self.member)
+
+    def by_row(self) -> Float[Tensor, "batch query code"]:
+        """How many keys of each row have each code."""
+        counts = torch.zeros(*self.index.shape[:2], self.n_codes)
+        return counts.scatter_add_(2, self.index, torch.ones(()).expand(self.index.shape))
+
+    def by_distance(self) -> Float[Tensor, "code distance"]:
+        """How many seen cells of each code lie at each distance key - query, from -(n - 1) to n - 1."""
+        n = self.index.shape[-1]
+        offset = torch.arange(n) - torch.arange(n)[:, None] + n - 1
+        place = (self.index * (2 * n - 1) + offset)[self.seen]
+        return torch.bincount(place, minlength=self.n_codes * (2 * n - 1)).view(self.n_codes, -1).float()

@@ -33,7 +33,8 @@ class Text:
     @cached_property
     def words(self) -> tuple[str, ...]:
         """Tokens in lower case, without space marks."""
-        return tuple(bare_word(token).lower() for token in self.strings)
+        bare = {token: bare_word(token).lower() for token in set(self.strings)}
+        return tuple(bare[token] for token in self.strings)
 
     @cached_property
     def pivots(self) -> tuple[bool, ...]:

@@ -42,6 +42,9 @@ Object.defineProperty(Element.prototype, "innerHTML", {
     whenNear(host, () => {
       draw().then(() => { host.dataset.ready = "yes"; });
       dark.addEventListener("change", draw);
+      host.nextElementSibling.querySelector("[data-svg]").addEventListener("click", () => {
+        Plotly.downloadImage(view, { ...config.toImageButtonOptions, width: view.clientWidth, height: view.clientHeight });
+      });
     });
   }
 
@@ -60,8 +63,12 @@ Object.defineProperty(Element.prototype, "innerHTML", {
     const at = (head, query, key) => (bytes[(head * size + query) * size + key] / 255) * largest;
     const readout = host.querySelector(".readout");
     const view = host.querySelector(".paper > div").id;
+    const textView = host.querySelector(".hover-text > div");
     const thumbs = host.querySelector(".thumbs");
     const rows = [...Array(size).keys()];
+    // Tokens of words come without the spaces between them
+    const spaced = tokens.some((token) => /^[\s\u0120\u2581]/.test(token));
+    const text = tokens.map((token) => (!spaced && /^[\p{L}\p{N}]/u.test(token) ? ` ${token}` : token));
 
     function strongest(head) {
       let best = [-1, 0, 0];
@@ -85,6 +92,7 @@ Object.defineProperty(Element.prototype, "innerHTML", {
       CircuitsVis.render(view, CircuitsVis.AttentionPattern, {
         tokens, attention, showAxisLabels: true, maskUpperTri: causal, minValue: 0, maxValue: largest, positiveColor: "#0b5a8f",
       });
+      if (textView) CircuitsVis.render(textView.id, CircuitsVis.AttentionPatterns, { tokens: text, attention: [attention] });
       host.dataset.chosen = names[head];
     }
 
