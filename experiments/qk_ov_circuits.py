@@ -59,21 +59,14 @@ class Findings(ExperimentFindings):
 
 def run(config: Config, model: HookedTransformer) -> Findings:
     """Check model, words and texts, then read every head."""
-    from lens_utils.circuits.qk_ov_study import study_qk_ov
+    from lens_utils.circuits.qk_ov_study import Plan, study_qk_ov
     from lens_utils.circuits.texts import circuit_texts
     from lens_utils.circuits.weights import check_attention
 
     check_attention(model)
     texts = circuit_texts(model, n=config.texts, seed=config.seed, corpus=config.corpus, unit=config.corpus_unit)
-    study = study_qk_ov(
-        model,
-        texts,
-        config.words,
-        top=config.top,
-        n_null=config.nulls,
-        n_paths=config.path_texts,
-        seed=config.seed,
-    )
+    plan = Plan(top=config.top, nulls=config.nulls, path_texts=config.path_texts, seed=config.seed)
+    study = study_qk_ov(model, texts, config.words, plan)
     return Findings(identities=study.identities, hooks=study.hooks, study=study)
 
 

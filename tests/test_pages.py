@@ -137,7 +137,11 @@ def test_long_tables_are_cut_with_a_link_to_all_rows(result: Parsed):
 
 def test_figures_on_the_page_carry_their_data(result: Parsed):
     figure_blocks = [block for block in result.blocks if "data" in block]
-    assert len(figure_blocks) == sum(isinstance(item, figures.Figure) for item in drawn().values())
+    alone = [item for item in drawn().values() if isinstance(item, figures.Figure)]
+    chosen = [inner for fragment in drawn()["chosen"].fragments for some in fragment.options.values() for inner in some]
+    inside = [inner for inner in chosen if isinstance(inner, figures.Figure)]
+    assert len(inside) == 10
+    assert len(figure_blocks) == len(alone) + len(inside)
     assert all("template" not in block["layout"] for block in figure_blocks)
     histogram = figure_blocks[0]["data"][0]
     expected = drawn()["histograms"].figure.data[0]
@@ -182,6 +186,7 @@ def test_attention_grid_sends_every_weight_to_one_byte():
     [
         (lambda: pages.circuitsvis("Attention", {}), "name='Attention': choose one of AttentionHeads"),
         (lambda: grid_of(tokens=["a"]), "tokens has 1 entries"),
+        (lambda: pages.Choice("Head", {}), "needs at least one"),
         (lambda: grid_of(names=["a"]), "names has 1 entries"),
         (lambda: grid_of(patterns=-torch.ones(2, 3, 3)), "negative"),
         (lambda: grid_of(patterns=torch.full((2, 3, 3), math.nan)), "missing"),

@@ -12,7 +12,7 @@ from lens_utils.circuits.composition import KINDS, is_pair
 from lens_utils.circuits.composition_study import CompositionStudy, VirtualHead
 from lens_utils.figures import Edge, Figure
 from lens_utils.mlp.tables import table
-from lens_utils.pages import Fragment, Page
+from lens_utils.pages import Choice, Fragment, Page
 from lens_utils.statistics import bootstrap_interval
 from lens_utils.tables import Column, Table
 
@@ -219,11 +219,11 @@ def _distribution(study: CompositionStudy) -> Figure:
 
 
 def _virtual_matrices(study: CompositionStudy) -> Page:
-    fragments: list[Fragment] = []
+    options: dict[str, tuple[Fragment, ...]] = {}
     for early, late in dict.fromkeys((each.sender[0], each.receiver[0]) for each in study.virtual):
         some = [each for each in study.virtual if (each.sender[0], each.receiver[0]) == (early, late)]
-        fragments.append(_virtual_matrix(study, some))
-    return Page(tuple(fragments), "What virtual heads are worth on text: rise of the loss without each.")
+        options[f"{early} to {late}"] = (_virtual_matrix(study, some),)
+    return Page((Choice("Layers", options),), "What virtual heads are worth on text: rise of the loss without each.")
 
 
 def _virtual_matrix(study: CompositionStudy, some: list[VirtualHead]) -> Figure:

@@ -10,10 +10,7 @@ from lens_utils import figures as draw
 from lens_utils.circuits.path_study import ScoreSources
 from lens_utils.circuits.qk_ov_study import HeadTokens, QkOvStudy
 from lens_utils.figures import Figure
-from lens_utils.pages import Fragment, Heading, Page
-
-DRAWN_HEADS = 8
-"""Heads of a layer whose matrices among words are drawn: those of largest entry."""
+from lens_utils.pages import Choice, Fragment, Page
 
 
 def figures(study: QkOvStudy) -> dict[str, Figure | Page]:
@@ -69,7 +66,7 @@ def _shares(values: Float64[Tensor, " head"], edges: Float64[Tensor, " edge"]) -
 
 
 def _eigenvalues(study: QkOvStudy) -> Page:
-    fragments: list[Fragment] = []
+    options: dict[str, tuple[Fragment, ...]] = {}
     values = study.copying.weights.eigenvalues.view(study.n_layers, study.n_heads, -1)
     for layer in range(study.n_layers):
         kept = [each[each.abs() > 0] for each in values[layer]]
@@ -77,32 +74,20 @@ def _eigenvalues(study: QkOvStudy) -> Page:
         caption = (
             "Logits by which an eigenvector's tokens raise each other: right of 0 they copy. Same axes for all heads."
         )
-        fragments.append(
-            draw.small_scatters(
-                panels, title=f"Layer {layer}", caption=caption, x_title="real part", y_title="imaginary part"
-            )
+        drawn = draw.small_scatters(
+            panels, title=f"Layer {layer}", caption=caption, x_title="real part", y_title="imaginary part"
         )
-    return Page(tuple(fragments), "Eigenvalues of W_E W_V W_O W_U in the complex plane, zero ones left out.")
+        options[str(layer)] = (drawn,)
+    return Page((Choice("Layer", options),), "Eigenvalues of W_E W_V W_O W_U in the complex plane, zero ones left out.")
 
 
 def _words(study: QkOvStudy) -> Page:
     names = [study.strings[word] for word in study.words]
-    fragments: list[Fragment] = []
-    for layer in range(study.n_layers):
-        for each in _drawn(study, layer):
-            label = f"L{each.layer}H{each.head}"
-            fragments += [Heading(label), *_matrices(each, names)]
-    some = "" if study.n_heads <= DRAWN_HEADS else f" The {DRAWN_HEADS} heads of a layer with the largest OV entries."
-    return Page(tuple(fragments), f"Circuits among some words, every head on its own colour scale.{some}")
+    options = {f"L{each.layer}H{each.head}": _matrices(each, names) for each in study.heads}
+    return Page((Choice("Head", options),), "Circuits among some words, every head on its own colour scale.")
 
 
-def _drawn(study: QkOvStudy, layer: int) -> list[HeadTokens]:
-    of_layer = [each for each in study.heads if each.layer == layer]
-    kept = sorted(of_layer, key=lambda each: -float(each.ov[0].values[0]))[:DRAWN_HEADS]
-    return sorted(kept, key=lambda each: each.head)
-
-
-def _matrices(each: HeadTokens, names: list[str]) -> list[Figure]:
+def _matrices(each: HeadTokens, names: list[str]) -> tuple[Figure, ...]:
     shown = {"diverging": True, "x_labels": names, "y_labels": names}
     label = f"L{each.layer}H{each.head}"
     qk = draw.heatmap(
@@ -123,11 +108,11 @@ def _matrices(each: HeadTokens, names: list[str]) -> list[Figure]:
         colorbar="logit",
         **shown,
     )
-    return [qk, ov]
+    return qk, ov
 
 
 def _distances(study: QkOvStudy) -> Page:
-    fragments: list[Fragment] = []
+    options: dict[str, tuple[Fragment, ...]] = {}
     for layer, found in enumerate(study.offsets):
         heads = [f"L{layer}H{head}" for head in range(study.n_heads)]
         distances = [str(n) for n in range(found.scores.shape[1])]
@@ -136,20 +121,20 @@ def _distances(study: QkOvStudy) -> Page:
             (found.by_position, "attention by position alone", "Softmax of those scores.", False),
             (found.on_text, "attention on text", "Mean over the queries that have such a key.", False),
         )
-        for values, what, caption, signed in kinds:
-            fragments.append(
-                draw.heatmap(
-                    values,
-                    x_labels=distances,
-                    y_labels=heads,
-                    title=f"Layer {layer}: {what}",
-                    caption=caption,
-                    diverging=signed,
-                    x_title="positions back",
-                    y_title="head",
-                )
+        options[str(layer)] = tuple(
+            draw.heatmap(
+                values,
+                x_labels=distances,
+                y_labels=heads,
+                title=f"Layer {layer}: {what}",
+                caption=caption,
+                diverging=signed,
+                x_title="positions back",
+                y_title="head",
             )
-    return Page(tuple(fragments), "Which distances each head prefers, 0 being the query itself.")
+            for values, what, caption, signed in kinds
+        )
+    return Page((Choice("Layer", options),), "Which distances each head prefers, 0 being the query itself.")
 
 
 def _paths(study: QkOvStudy) -> Page:
@@ -179,9 +164,9 @@ def _paths(study: QkOvStudy) -> Page:
 
 
 def sources_page(sources: Sequence[ScoreSources]) -> Page:
-    """A matrix of shares for each head."""
-    fragments: list[Fragment] = [
-        draw.heatmap(
+    """A matrix of shares for the chosen head."""
+    drawn = {
+        f"L{each.layer}H{each.head}": draw.heatmap(
             each.shares,
             x_labels=each.sources,
             y_labels=each.sources,
@@ -193,5 +178,6 @@ def sources_page(sources: Sequence[ScoreSources]) -> Page:
             colorbar="share",
         )
         for each in sources
-    ]
-    return Page(tuple(fragments), "Where attention scores come from: what queries and keys read.")
+    }
+    options = {name: (figure,) for name, figure in drawn.items()}
+    return Page((Choice("Head", options),), "Where attention scores come from: what queries and keys read.")

@@ -11,7 +11,7 @@ from lens_utils.circuits.trigram_check import TrigramEffect
 from lens_utils.circuits.trigram_study import TrigramStudy
 from lens_utils.figures import Figure
 from lens_utils.mlp.tables import LAYER, table
-from lens_utils.pages import Heading, Page
+from lens_utils.pages import Choice, Fragment, Page, Text
 from lens_utils.tables import TOKEN_UNIT, Column, Table
 
 HEAD = {"layer": LAYER, "head": Column("Head of its block, from 0.")}
@@ -199,7 +199,7 @@ def _effects(study: TrigramStudy) -> Figure:
 
 
 def _crossings_drawn(study: TrigramStudy) -> Page:
-    fragments: list[Any] = []
+    options: dict[str, tuple[Fragment, ...]] = {}
     for crossing, effects in study.crossed:
         bars = [(_ends(study, each.trigram), each.effect.estimate) for each in effects]
         gaps = [
@@ -207,18 +207,18 @@ def _crossings_drawn(study: TrigramStudy) -> Page:
         ]
         usable = [index for index, each in enumerate(effects) if each.contexts]
         if usable:
-            fragments.append(
-                draw.bars(
-                    [bars[index] for index in usable],
-                    errors=[gaps[index] for index in usable],
-                    title=_title(study, crossing),
-                    caption="The first two the texts show, the other two they never do; bars 95 % intervals.",
-                    y_title="effect (nats)",
-                )
+            title = _title(study, crossing)
+            drawn = draw.bars(
+                [bars[index] for index in usable],
+                errors=[gaps[index] for index in usable],
+                title=title,
+                caption="The first two the texts show, the other two they never do; bars 95 % intervals.",
+                y_title="effect (nats)",
             )
-    if not fragments:
-        fragments.append(Heading("No crossing among the frequent tokens of these texts."))
-    return Page(tuple(fragments), "The crossing-over bug: pairs that one head cannot tell apart.")
+            options[f"{len(options) + 1}: {title}"] = (drawn,)
+    nothing = Text("No crossing among the frequent tokens of these texts.")
+    shown = Choice("Crossing", options) if options else nothing
+    return Page((shown,), "The crossing-over bug: pairs that one head cannot tell apart.")
 
 
 def _ends(study: TrigramStudy, trigram: SkipTrigram) -> str:

@@ -74,6 +74,16 @@ class CopyingStudy:
         return torch.stack([(self.q[name] <= 0.05).long() for name in MEASURES]).sum(0)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How much to list and to test."""
+
+    top: int
+    nulls: int
+    path_texts: int
+    seed: int
+
+
 @dataclass(frozen=True)
 class QkOvStudy:
     """Everything the tables and figures show."""
@@ -95,9 +105,7 @@ class QkOvStudy:
     seed: int
 
 
-def study_qk_ov(
-    model: HookedTransformer, texts: Texts, words: Sequence[str], *, top: int, n_null: int, n_paths: int, seed: int
-) -> QkOvStudy:
+def study_qk_ov(model: HookedTransformer, texts: Texts, words: Sequence[str], plan: Plan) -> QkOvStudy:
     """Read every head of a pre-norm (folded) or norm-free model; paths only where there is no MLP."""
     check_attention(model)
     tokens, left_out = chosen_words(model, words)
@@ -107,12 +115,12 @@ def study_qk_ov(
         notes.append(f"No single tokens here, so not listed: {', '.join(left_out)}.")
     paths = None
     if model.cfg.attn_only:
-        paths = study_paths(model, texts.texts[:n_paths])
+        paths = study_paths(model, texts.texts[: plan.path_texts])
     else:
         notes.append("No sum over paths: the MLPs are not linear, so paths through heads do not make up the logits.")
     cfg, rows = model.cfg, torch.tensor(tokens, device=model.device)
     pairs = [(layer, head) for layer in range(cfg.n_layers) for head in range(cfg.n_heads)]
-    heads = tuple(head_tokens(model, *pair, rows, scales=scales, top=top) for pair in track(pairs, "heads"))
+    heads = tuple(head_tokens(model, *pair, rows, scales=scales, top=plan.top) for pair in track(pairs, "heads"))
     if cfg.n_layers > 1:
         notes.append("In layers after the first, circuits read the embedding alone, not what earlier heads write.")
     offsets: tuple[OffsetPreference, ...] = ()
@@ -127,13 +135,13 @@ def study_qk_ov(
         texts,
         scales,
         heads,
-        study_copying(model, texts, scales, n_null=n_null, seed=seed),
+        study_copying(model, texts, scales, n_null=plan.nulls, seed=plan.seed),
         offsets,
         paths,
         tuple(notes),
         (*(paths.identities if paths else ()), circuit_identity(model, texts)),
         hooks_read(model),
-        seed,
+        plan.seed,
     )
 
 

@@ -68,32 +68,7 @@ def graph(
 ) -> Figure:
     """Nodes (name, x, y), y counting `y_labels` from the bottom, and the edges between them, coloured by kind."""
     figure = parts.figure(title, {}, height=parts.clamp(170 + 130 * len(y_labels), 300, 1000))
-    top = max((edge.weight for edge in edges), default=1.0) or 1.0
-    kinds = list(dict.fromkeys(edge.kind for edge in edges))
-    shown: set[str] = set()
-    for edge in sorted(edges, key=lambda edge: (kinds.index(edge.kind), edge.weight)):
-        number = kinds.index(edge.kind)
-        x, y = zip(*(nodes[index][1:] for index in (edge.start, edge.end)), strict=True)
-        # Kinds bend to different sides, so that two between the same nodes stay apart
-        middle = (sum(x) / 2 + 0.18 * (number - (len(kinds) - 1) / 2), sum(y) / 2)
-        figure.add_scatter(
-            x=[x[0], middle[0], x[1]],
-            y=[y[0], middle[1], y[1]],
-            mode="lines",
-            name=parts.text(edge.kind),
-            legendgroup=edge.kind,
-            showlegend=edge.kind not in shown,
-            line={
-                "width": 0.8 + 5 * edge.weight / top,
-                "color": theme.COLOURS["light"][number % len(theme.COLOURS["light"])],
-                "dash": _KINDS[number % len(_KINDS)],
-                "shape": "spline",
-            },
-            opacity=0.35 + 0.6 * edge.weight / top,
-            text=[parts.text(edge.label)] * 3,
-            hovertemplate="%{text}<extra></extra>",
-        )
-        shown.add(edge.kind)
+    _draw_edges(figure, nodes, edges)
     names, across, up = (list(each) for each in zip(*nodes, strict=True))
     many = len(nodes) > 40
     figure.add_scatter(
@@ -112,3 +87,32 @@ def graph(
     figure.update_yaxes(**parts.ticks(list(y_labels)), showgrid=False, zeroline=False, range=height)
     figure.update_layout(hovermode="closest")
     return Figure(figure, caption)
+
+
+def _draw_edges(figure: go.Figure, nodes: Sequence[tuple[str, Number, Number]], edges: Sequence[Edge]) -> None:
+    top = max((edge.weight for edge in edges), default=1.0) or 1.0
+    kinds = list(dict.fromkeys(edge.kind for edge in edges))
+    shown: set[str] = set()
+    for edge in sorted(edges, key=lambda edge: (kinds.index(edge.kind), edge.weight)):
+        number = kinds.index(edge.kind)
+        x, y = zip(*(nodes[index][1:] for index in (edge.start, edge.end)), strict=True)
+        # Kinds bend to different sides, so that two between the same nodes stay apart
+        middle = (sum(x) / 2 + 0.18 * (number - (len(kinds) - 1) / 2), sum(y) / 2)
+        figure.add_scatter(
+            x=[x[0], middle[0], x[1]],
+            y=[y[0], middle[1], y[1]],
+            mode="lines",
+            name=parts.text(edge.kind),
+            legendgroup=edge.kind,
+            showlegend=len(kinds) > 1 and edge.kind not in shown,
+            line={
+                "width": 0.8 + 5 * edge.weight / top,
+                "color": theme.COLOURS["light"][number % len(theme.COLOURS["light"])],
+                "dash": _KINDS[number % len(_KINDS)],
+                "shape": "spline",
+            },
+            opacity=0.35 + 0.6 * edge.weight / top,
+            text=[parts.text(edge.label)] * 3,
+            hovertemplate="%{text}<extra></extra>",
+        )
+        shown.add(edge.kind)
