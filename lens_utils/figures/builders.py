@@ -175,6 +175,7 @@ def scatter(
     figure = parts.figure(title, opts, height=460)
     for number, group in enumerate(dict.fromkeys(groups)):
         chosen = [index for index, name in enumerate(groups) if name == group]
+        symbol = _SYMBOLS[number // len(theme.COLOURS["light"]) % len(_SYMBOLS)]
         figure.add_scatter(
             x=across[chosen],
             y=up[chosen],
@@ -183,7 +184,7 @@ def scatter(
             marker={
                 "size": 7,
                 "opacity": 0.8,
-                "symbol": _SYMBOLS[number // len(theme.COLOURS["light"]) % len(_SYMBOLS)],
+                "symbol": symbol,
             },
             customdata=[parts.text(labels[index]) for index in chosen],
             hovertemplate="%{customdata}<br>%{x:.4g}, %{y:.4g}<extra></extra>",
