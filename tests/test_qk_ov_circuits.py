@@ -136,7 +136,7 @@ class TestExperiment:
         assert shown["token"].tolist() == model.to_str_tokens(logits.topk(3).indices)
 
     def test_shares_of_sources(self, found) -> None:
-        for each in found.study.paths.sources:
+        for each in found.study.sources:
             assert each.shares.sum().item() == pytest.approx(1)
 
     def test_removing_everything_but_biases_leaves_no_information(self, found) -> None:

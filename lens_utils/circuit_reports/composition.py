@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lens_utils import figures as draw
 from lens_utils.circuit_reports.head_figures import sources_page
-from lens_utils.circuit_reports.path_tables import orders_table, paths_table, sides_table, sources_table
+from lens_utils.circuit_reports.path_tables import sides_table, sources_table
 from lens_utils.circuits.composition import KINDS, is_pair
 from lens_utils.circuits.composition_study import CompositionStudy, VirtualHead
 from lens_utils.figures import Edge, Figure
@@ -26,12 +26,11 @@ PAIR = {
 
 
 def tables(study: CompositionStudy) -> dict[str, Table]:
-    """Kinds against random heads; every pair, strongest first; virtual heads, paths, sources where there is no MLP."""
+    """Kinds against random heads; every pair, strongest first; virtual heads and sources where there is no MLP."""
     made = {"kinds": _kinds(study), "pairs": _pairs(study)}
-    if study.paths is not None:
-        made |= {"virtual_heads": _virtual(study), "path_orders": orders_table(study.paths)}
-        later = [each for each in study.paths.sources if each.layer]
-        made |= {"paths": paths_table(study.paths), "score_sides": sides_table(later)}
+    if study.sources:
+        later = [each for each in study.sources if each.layer]
+        made |= {"virtual_heads": _virtual(study), "score_sides": sides_table(later)}
         made["score_sources"] = sources_table(later)
     return made
 
@@ -143,10 +142,10 @@ def figures(study: CompositionStudy) -> dict[str, Figure | Page]:
     """The graph of heads first."""
     made: dict[str, Figure | Page] = {"graph": _graphs(study), "pair_scores": _matrices(study)}
     made["score_distribution"] = _distribution(study)
-    if study.paths is not None:
+    if study.sources:
         made |= {
             "virtual_cost": _virtual_matrices(study),
-            "sources": sources_page([each for each in study.paths.sources if each.layer]),
+            "sources": sources_page([each for each in study.sources if each.layer]),
         }
     return made
 

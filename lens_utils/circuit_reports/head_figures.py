@@ -23,7 +23,7 @@ def figures(study: QkOvStudy) -> dict[str, Figure | Page]:
     if study.offsets:
         made["distances"] = _distances(study)
     if study.paths is not None:
-        made |= {"paths": _paths(study), "sources": sources_page(study.paths.sources)}
+        made |= {"paths": _paths(study), "sources": sources_page(study.sources)}
     return made
 
 

@@ -29,8 +29,8 @@ def tables(study: QkOvStudy) -> dict[str, Table]:
     made = {"heads": _heads(study), "copying_tests": _copying_tests(study), "copying_agreement": _agreement(study)}
     if study.paths is not None:
         made |= {"paths": paths_table(study.paths), "path_orders": orders_table(study.paths)}
-        made["score_sides"] = sides_table(study.paths.sources)
-        made["score_sources"] = sources_table(study.paths.sources)
+        made["score_sides"] = sides_table(study.sources)
+        made["score_sources"] = sources_table(study.sources)
     made |= {"qk_entries": _entries(study, "qk"), "ov_entries": _entries(study, "ov")}
     made |= {"qk_words": _words(study, "qk"), "ov_words": _words(study, "ov")}
     if study.offsets:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lens_utils.circuits import composition
 from lens_utils.circuits import path_expansion as paths
-from lens_utils.circuits.path_study import PathStudy, study_paths
+from lens_utils.circuits.path_study import ScoreSources, study_sources
 from lens_utils.circuits.qk_ov_study import circuit_identity, hooks_read
 from lens_utils.circuits.texts import Texts
 from lens_utils.hooked_transformer import HookedTransformer
@@ -69,7 +69,8 @@ class CompositionStudy:
     d_model: int
     pairs: PairScores
     virtual: tuple[VirtualHead, ...]
-    paths: PathStudy | None
+    sources: tuple[ScoreSources, ...]
+    """Where the scores of each head come from; none where there are MLPs."""
     texts: Texts
     notes: tuple[str, ...]
     identities: tuple[Identity, ...]
@@ -84,15 +85,15 @@ def study_composition(
     composition.check_composition(model)
     pairs, identity = score_pairs(model, n_random=n_random, n_rotations=n_rotations, seed=seed)
     notes: list[str] = []
-    path_study, virtual = None, ()
+    sources, checks, virtual = (), (), ()
     if model.cfg.attn_only:
-        path_study = study_paths(model, texts.texts[:n_paths])
+        sources, checks = study_sources(model, texts.texts[:n_paths])
         virtual = virtual_heads(model, texts.texts[:n_paths])
     else:
         notes.append(
             "No virtual heads and no scores by source: with MLPs the paths through heads are not all there is."
         )
-    identities = (*(path_study.identities if path_study else ()), identity, circuit_identity(model, texts))
+    identities = (*checks, identity, circuit_identity(model, texts))
     return CompositionStudy(
         tuple(model.all_head_labels()),
         model.cfg.n_layers,
@@ -100,7 +101,7 @@ def study_composition(
         model.cfg.d_model,
         pairs,
         virtual,
-        path_study,
+        sources,
         texts,
         tuple(notes),
         identities,

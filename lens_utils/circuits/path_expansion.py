@@ -55,9 +55,8 @@ class FrozenRun:
         return self.embedded + self.positions
 
 
-def freeze(model: HookedTransformer, text: TokenizedText) -> FrozenRun:
-    """Run a text once and hold its patterns and scales; `ValueError` with the reason where paths do not sum up."""
-    check_paths(model)
+def frozen_hooks(model: HookedTransformer) -> tuple[str, ...]:
+    """The hooks that `freeze` reads."""
     layers, cfg = range(model.cfg.n_layers), model.cfg
     names = (hook_names.pattern, hook_names.attn_scores)
     hooks = [hook_names.EMBED, *(name(layer) for layer in layers for name in names)]
@@ -65,6 +64,13 @@ def freeze(model: HookedTransformer, text: TokenizedText) -> FrozenRun:
         hooks.append(hook_names.POS_EMBED)
     if cfg.normalization_type is not None:
         hooks += [*(hook_names.ln_scale(layer, 1) for layer in layers), hook_names.LN_FINAL_SCALE]
+    return tuple(hooks)
+
+
+def freeze(model: HookedTransformer, text: TokenizedText) -> FrozenRun:
+    """Run a text once and hold its patterns and scales; `ValueError` with the reason where paths do not sum up."""
+    check_paths(model)
+    layers, cfg, hooks = range(model.cfg.n_layers), model.cfg, list(frozen_hooks(model))
     with torch.inference_mode():
         logits, cache = model.run_with_cache(text.tokens.unsqueeze(0).to(model.device), names_filter=hooks)
     embedded = cache[hook_names.EMBED][0]
@@ -106,8 +112,10 @@ def through_layer(
 
 
 @torch.no_grad()
-def through_unembedding(run: FrozenRun, vectors: Float[Tensor, "pos d_model"]) -> Float[Tensor, "pos vocab"]:
-    """Logits that a part of the last residual stream gives, b_U left out."""
+def through_unembedding(
+    run: FrozenRun, vectors: Float[Tensor, "*part pos d_model"]
+) -> Float[Tensor, "*part pos vocab"]:
+    """Logits that parts of the last residual stream give, b_U left out."""
     return centred(run.model, vectors) / run.final_scale @ run.model.W_U
 
 

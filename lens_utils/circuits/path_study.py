@@ -41,18 +41,14 @@ class PathStudy:
     """Mean loss without the term minus with all, in nats."""
     losses: Float64[Tensor, "text order"]
     """Mean loss with paths of at most 0, 1, ... heads."""
-    sources: tuple[ScoreSources, ...]
     identities: tuple[Identity, ...]
 
 
 def study_paths(model: HookedTransformer, texts: Sequence[TokenizedText]) -> PathStudy:
     """Everything above, on texts of at least two tokens; `ValueError` where paths do not sum to the logits."""
-    usable = [text for text in texts if len(text) > 1]
-    if not usable:
-        raise ValueError("texts: paths to the next token need a text of at least two tokens")
-    given, raises, costs, losses, identities, scores = [], [], [], [], [], []
+    given, raises, costs, losses, identities = [], [], [], [], []
     names: tuple[str, ...] = ()
-    for text in track(usable, "paths"):
+    for text in track(_usable(texts), "paths"):
         run = paths.freeze(model, text)
         orders = paths.path_orders(run)
         names, vectors = _terms(run, orders)
@@ -62,17 +58,31 @@ def study_paths(model: HookedTransformer, texts: Sequence[TokenizedText]) -> Pat
         losses.append(paths.order_losses(run, orders))
         costs.append(paths.removal_costs(run, vectors))
         identities.append(paths.logits_identity(run, orders))
-        scores.append([score_terms(run, layer) for layer in range(model.cfg.n_layers)])
-    checks = [scores_identity(found) for each in scores for found in each]
     return PathStudy(
         names,
         torch.stack(given).double().cpu(),
         torch.cat(raises, dim=1).mean(1).cpu(),
         torch.stack(costs).double().cpu(),
         torch.stack(losses).double().cpu(),
-        _pooled(scores),
-        (max(identities, key=_error), *([max(checks, key=_error)] if checks else [])),
+        (max(identities, key=_error),),
     )
+
+
+def study_sources(
+    model: HookedTransformer, texts: Sequence[TokenizedText]
+) -> tuple[tuple[ScoreSources, ...], tuple[Identity, ...]]:
+    """Where the scores of every head come from, and the check that the terms sum to them."""
+    runs = [paths.freeze(model, text) for text in track(_usable(texts), "score sources")]
+    scores = [[score_terms(run, layer) for layer in range(model.cfg.n_layers)] for run in runs]
+    checks = [scores_identity(found) for each in scores for found in each]
+    return _pooled(scores), (max(checks, key=_error),)
+
+
+def _usable(texts: Sequence[TokenizedText]) -> list[TokenizedText]:
+    usable = [text for text in texts if len(text) > 1]
+    if not usable:
+        raise ValueError("texts: paths to the next token need a text of at least two tokens")
+    return usable
 
 
 def _error(identity: Identity) -> float:

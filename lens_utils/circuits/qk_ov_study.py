@@ -11,7 +11,7 @@ from torch import Tensor
 from lens_utils import hook_names
 from lens_utils.circuits.copying import WeightCopying, weight_copying
 from lens_utils.circuits.copying_text import TextCopying, text_copying
-from lens_utils.circuits.path_study import PathStudy, study_paths
+from lens_utils.circuits.path_study import PathStudy, ScoreSources, study_paths, study_sources
 from lens_utils.circuits.positional import OffsetPreference, has_positions, offset_preference
 from lens_utils.circuits.texts import Texts
 from lens_utils.circuits.token_circuits import (
@@ -99,6 +99,8 @@ class QkOvStudy:
     offsets: tuple[OffsetPreference, ...]
     """By layer; none for a model without position embeddings."""
     paths: PathStudy | None
+    sources: tuple[ScoreSources, ...]
+    """Of scores; none where there are MLPs."""
     notes: tuple[str, ...]
     identities: tuple[Identity, ...]
     hooks: tuple[str, ...]
@@ -113,9 +115,10 @@ def study_qk_ov(model: HookedTransformer, texts: Texts, words: Sequence[str], pl
     notes = [scales.statement]
     if left_out:
         notes.append(f"No single tokens here, so not listed: {', '.join(left_out)}.")
-    paths = None
+    paths, sources, checks = None, (), ()
     if model.cfg.attn_only:
         paths = study_paths(model, texts.texts[: plan.path_texts])
+        sources, checks = study_sources(model, texts.texts[: plan.path_texts])
     else:
         notes.append("No sum over paths: the MLPs are not linear, so paths through heads do not make up the logits.")
     cfg, rows = model.cfg, torch.tensor(tokens, device=model.device)
@@ -138,8 +141,9 @@ def study_qk_ov(model: HookedTransformer, texts: Texts, words: Sequence[str], pl
         study_copying(model, texts, scales, n_null=plan.nulls, seed=plan.seed),
         offsets,
         paths,
+        sources,
         tuple(notes),
-        (*(paths.identities if paths else ()), circuit_identity(model, texts)),
+        (*(paths.identities if paths else ()), *checks, circuit_identity(model, texts)),
         hooks_read(model),
         plan.seed,
     )
