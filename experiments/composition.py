@@ -38,14 +38,17 @@ class Config(ExperimentConfig):
     """What one text of the corpus is: a paragraph (blank lines between), or a line."""
     texts: int = 8
     """Texts on which virtual heads and the sources of scores are measured."""
+    virtual: int = 200
+    """Virtual heads that are measured; where there are more, those of largest first-order effect."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("random_pairs", "rotations"):
             if getattr(self, name) < 2:
                 raise ValueError(f"{name}={getattr(self, name)!r}: must be at least 2")
-        if self.texts < 1:
-            raise ValueError(f"texts={self.texts!r}: must be at least 1")
+        for name in ("texts", "virtual"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)!r}: must be at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +71,7 @@ def run(config: Config, model: HookedTransformer) -> Findings:
         texts,
         n_random=config.random_pairs,
         n_rotations=config.rotations,
-        n_paths=config.texts,
+        n_virtual=config.virtual,
         seed=config.seed,
     )
     return Findings(identities=study.identities, hooks=study.hooks, study=study)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lens_utils.tables import Table
 
 REQUIRES = frozenset({"causal", "attention", "pre_norm"})
+MODELS = ("zoo-attn-1l", "zoo-attn-2l")
 PROCESSING = "folded"
 
 

@@ -54,7 +54,7 @@ def test_random_models_have_no_findings(seed: int) -> None:
 def test_virtual_heads_of_the_planted_model() -> None:
     model = v_composition_model(V, N).build()
     tokens = [0, *([1, 2, 3] * 5)]  # the token two back is the next one
-    found = virtual_heads(model, [text_of(tokens)])
+    found = virtual_heads(model, [text_of(tokens)], limit=100)
     best = found[0]
     assert (best.sender, best.receiver) == ((0, 0), (1, 0))
     assert (best.distance, best.mass) == (2, pytest.approx(1))

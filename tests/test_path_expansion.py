@@ -8,6 +8,7 @@ from conftest import toy_model
 
 from lens_utils import hook_names
 from lens_utils.circuits import path_expansion as paths
+from lens_utils.circuits import term_effects as effects
 from lens_utils.circuits.score_terms import residual_sources, score_terms, scores_identity
 from lens_utils.hooked_transformer import HookedTransformer
 from lens_utils.hooked_transformer.processing import fold
@@ -65,9 +66,11 @@ def test_unfolded_biases_count_too() -> None:
 def test_orders_are_sums_of_heads_and_virtual_heads() -> None:
     run = run_of(fold(toy_model(**ATTENTION_ONLY)))
     orders = paths.path_orders(run)
-    heads = sum(paths.head_terms(run, layer).sum(0) for layer in (0, 1))
+    heads = effects.term_vectors(run, effects.first_order(run.model)).sum(0)
     assert torch.allclose(orders.by_order[1], heads, atol=1e-5)
-    assert torch.allclose(orders.by_order[2], paths.virtual_terms(run, 0, 1).sum((0, 1)), atol=1e-5)
+    assert torch.allclose(
+        orders.by_order[2], effects.term_vectors(run, effects.second_order(run.model)).sum(0), atol=1e-5
+    )
     whole = paths.answer_logits(run, orders.by_order)
     targets = run.text.tokens[1:]
     direct = paths.through_unembedding(run, orders.by_order[0])[:-1]
@@ -95,15 +98,17 @@ def test_kronecker_view() -> None:
 
 def test_virtual_patterns_are_products_and_rows_sum_to_one() -> None:
     run = run_of(fold(toy_model(**ATTENTION_ONLY)))
-    found = paths.virtual_patterns(run, 0, 1)
-    assert torch.allclose(found[2, 1], run.patterns[1][1] @ run.patterns[0][2], atol=1e-6)
-    assert torch.allclose(found.sum(-1), torch.ones(3, 3, 7), atol=1e-5)
+    found = paths.virtual_pattern(run, (0, 2), (1, 1))
+    moved = torch.stack([run.patterns[1][1, 4, mid] * run.patterns[0][2, mid] for mid in range(7)]).sum(0)
+    assert torch.allclose(found[4], moved, atol=1e-6)
+    assert torch.allclose(found.sum(-1), torch.ones(7), atol=1e-5)
 
 
 def test_planted_virtual_head_looks_two_back() -> None:
     run = run_of(v_composition_model(V, N).build(), tuple(REPEATED))
-    assert (paths.virtual_patterns(run, 0, 1)[0, 0].diagonal(-2) == 1).all()
-    terms = paths.through_unembedding(run, paths.virtual_terms(run, 0, 1)[0, 0])
+    assert (paths.virtual_pattern(run, (0, 0), (1, 0)).diagonal(-2) == 1).all()
+    (vector,) = effects.term_vectors(run, [effects.Term(((0, 0), (1, 0)))])
+    terms = paths.through_unembedding(run, vector)
     assert all(terms[i, REPEATED[i - 2]] == BETA for i in range(2, len(REPEATED)))
 
 

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from lens_utils import figures as draw
-from lens_utils.circuit_reports.head_figures import sources_page
+from lens_utils.circuit_reports.head_figures import pair_matrices, sources_page
 from lens_utils.circuit_reports.path_tables import sides_table, sources_table
 from lens_utils.circuits.composition import KINDS, is_pair
-from lens_utils.circuits.composition_study import CompositionStudy, VirtualHead
+from lens_utils.circuits.composition_study import CompositionStudy
 from lens_utils.figures import Edge, Figure
 from lens_utils.mlp.tables import table
-from lens_utils.pages import Choice, Fragment, Page
+from lens_utils.pages import Fragment, Page
 from lens_utils.statistics import bootstrap_interval
 from lens_utils.tables import Column, Table
 
@@ -218,27 +218,6 @@ def _distribution(study: CompositionStudy) -> Figure:
 
 
 def _virtual_matrices(study: CompositionStudy) -> Page:
-    options: dict[str, tuple[Fragment, ...]] = {}
-    for early, late in dict.fromkeys((each.sender[0], each.receiver[0]) for each in study.virtual):
-        some = [each for each in study.virtual if (each.sender[0], each.receiver[0]) == (early, late)]
-        options[f"{early} to {late}"] = (_virtual_matrix(study, some),)
-    return Page((Choice("Layers", options),), "What virtual heads are worth on text: rise of the loss without each.")
-
-
-def _virtual_matrix(study: CompositionStudy, some: list[VirtualHead]) -> Figure:
-    values = torch.tensor([float(each.cost.mean()) for each in some], dtype=torch.float64)
-    early, late = some[0].sender[0], some[0].receiver[0]
-    names: dict[str, Any] = {
-        "y_labels": [f"L{early}H{head}" for head in range(study.n_heads)],
-        "x_labels": [f"L{late}H{head}" for head in range(study.n_heads)],
-    }
-    return draw.heatmap(
-        values.view(study.n_heads, study.n_heads),
-        title=f"Layer {early} through layer {late}",
-        caption="Rise of the loss (nats a token) when the path through both heads is taken out of the logits.",
-        diverging=True,
-        x_title="receiver",
-        y_title="sender",
-        colorbar="nats",
-        **names,
-    )
+    costs = {(each.sender, each.receiver): float(each.cost.mean()) for each in study.virtual}
+    caption = "Rise of the loss (nats a token) when the path through both heads is taken out of the logits."
+    return pair_matrices(costs, study.n_heads, "What virtual heads are worth on text.", caption)

@@ -1,6 +1,6 @@
 """Figures of QK and OV circuits: copying, eigenvalues, matrices among words, distances, paths."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float64
@@ -181,3 +181,29 @@ def sources_page(sources: Sequence[ScoreSources]) -> Page:
     }
     options = {name: (figure,) for name, figure in drawn.items()}
     return Page((Choice("Head", options),), "Where attention scores come from: what queries and keys read.")
+
+
+Head = tuple[int, int]
+
+
+def pair_matrices(values: Mapping[tuple[Head, Head], float], n_heads: int, title: str, caption: str) -> Page:
+    """A matrix for the chosen two layers, earlier heads (rows) by later ones (columns); pairs not given are blank."""
+    options: dict[str, tuple[Fragment, ...]] = {}
+    for early, late in sorted({(sender[0], receiver[0]) for sender, receiver in values}):
+        cells = torch.full((n_heads, n_heads), torch.nan, dtype=torch.float64)
+        for (sender, receiver), value in values.items():
+            if (sender[0], receiver[0]) == (early, late):
+                cells[sender[1], receiver[1]] = value
+        drawn = draw.heatmap(
+            cells,
+            y_labels=[f"L{early}H{head}" for head in range(n_heads)],
+            x_labels=[f"L{late}H{head}" for head in range(n_heads)],
+            title=f"Layer {early} through layer {late}",
+            caption=caption,
+            diverging=True,
+            x_title="receiver",
+            y_title="sender",
+            colorbar="nats",
+        )
+        options[f"{early} to {late}"] = (drawn,)
+    return Page((Choice("Layers", options),), title)

@@ -3,15 +3,15 @@
 from collections.abc import Iterable
 from typing import Any
 
-import torch
 from jaxtyping import Float64
 from torch import Tensor
 
 from lens_utils import figures as draw
+from lens_utils.circuit_reports.head_figures import pair_matrices
 from lens_utils.circuits.term_study import LEAST_Z, Judged, TermStudy
 from lens_utils.figures import Figure
 from lens_utils.mlp.tables import table
-from lens_utils.pages import Choice, Fragment, Page
+from lens_utils.pages import Fragment, Page
 from lens_utils.statistics import Interval, bootstrap_interval
 from lens_utils.tables import Column, Table
 
@@ -161,33 +161,7 @@ def _effects(study: TermStudy) -> Page:
 
 
 def _pairs(study: TermStudy) -> Page:
-    options: dict[str, tuple[Fragment, ...]] = {}
-    for early in range(study.n_layers):
-        for late in range(early + 1, study.n_layers):
-            values = _matrix(study, early, late)
-            if not bool(values.isnan().all()):
-                options[f"{early} to {late}"] = (_pair_matrix(values, early, late),)
-    return Page((Choice("Layers", options),), "Fall of the loss when a pair of heads is added to single heads.")
-
-
-def _matrix(study: TermStudy, early: int, late: int) -> Float64[Tensor, "sender receiver"]:
-    values = torch.full((study.n_heads, study.n_heads), torch.nan, dtype=torch.float64)
-    for term, added in zip(study.pairs.effects.terms, study.pairs.effects.added.mean(0), strict=True):
-        (first, sender), (second, receiver) = term.heads
-        if (first, second) == (early, late):
-            values[sender, receiver] = added
-    return values
-
-
-def _pair_matrix(values: Float64[Tensor, "sender receiver"], early: int, late: int) -> Figure:
-    return draw.heatmap(
-        values,
-        y_labels=[f"L{early}H{head}" for head in range(len(values))],
-        x_labels=[f"L{late}H{head}" for head in range(len(values))],
-        title=f"Layer {early} through layer {late}",
-        caption="Nats a token; above 0 the pair lowers the loss. Blank cells were not measured.",
-        diverging=True,
-        x_title="receiver",
-        y_title="sender",
-        colorbar="nats",
-    )
+    found = study.pairs.effects
+    gains = {(term.heads[0], term.heads[1]): float(found.added[:, at].mean()) for at, term in enumerate(found.terms)}
+    caption = "Fall of the loss (nats a token) when the pair is added; above 0 it helps."
+    return pair_matrices(gains, study.n_heads, "What pairs of heads add to single heads.", caption)

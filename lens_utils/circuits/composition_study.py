@@ -11,6 +11,7 @@ from lens_utils.circuits import composition
 from lens_utils.circuits import path_expansion as paths
 from lens_utils.circuits.path_study import ScoreSources, study_sources
 from lens_utils.circuits.qk_ov_study import circuit_identity, hooks_read
+from lens_utils.circuits.term_effects import largest_terms, second_order, term_vectors
 from lens_utils.circuits.texts import Texts
 from lens_utils.hooked_transformer import HookedTransformer
 from lens_utils.identities import Identity
@@ -79,16 +80,16 @@ class CompositionStudy:
 
 
 def study_composition(
-    model: HookedTransformer, texts: Texts, *, n_random: int, n_rotations: int, n_paths: int, seed: int
+    model: HookedTransformer, texts: Texts, *, n_random: int, n_rotations: int, n_virtual: int, seed: int
 ) -> CompositionStudy:
-    """Weights of every pair; virtual heads and scores by source on `n_paths` texts where there is no MLP."""
+    """Weights of every pair; virtual heads and scores by source on the texts where there is no MLP."""
     composition.check_composition(model)
     pairs, identity = score_pairs(model, n_random=n_random, n_rotations=n_rotations, seed=seed)
     notes: list[str] = []
     sources, checks, virtual = (), (), ()
     if model.cfg.attn_only:
-        sources, checks = study_sources(model, texts.texts[:n_paths])
-        virtual = virtual_heads(model, texts.texts[:n_paths])
+        sources, checks = study_sources(model, texts.texts)
+        virtual = virtual_heads(model, texts.texts, limit=n_virtual)
     else:
         notes.append(
             "No virtual heads and no scores by source: with MLPs the paths through heads are not all there is."
@@ -150,28 +151,27 @@ def full_product_identity(model: HookedTransformer, scores: Tensor) -> Identity:
     return Identity("composition scores", statement, error, 1e-5)
 
 
-def virtual_heads(model: HookedTransformer, texts: Sequence[TokenizedText]) -> tuple[VirtualHead, ...]:
-    """Every pair of heads of two layers as one: what it gives the next token, what it costs to lose, where it looks."""
-    usable = [text for text in texts if len(text) > 1]
-    heads, layers = model.cfg.n_heads, range(model.cfg.n_layers)
-    found: list[VirtualHead] = []
-    for early, late in [(one, other) for other in layers for one in range(other)]:
-        given, cost, masses = [], [], []
-        for text in track(usable, f"virtual heads {early} to {late}"):
-            run = paths.freeze(model, text)
-            terms = paths.virtual_terms(run, early, late)
-            given.append(paths.answer_logits(run, terms).mean(-1))
-            cost.append(paths.removal_costs(run, terms))
-            masses.append(_by_distance(paths.virtual_patterns(run, early, late)))
-        shortest = min(each.shape[-1] for each in masses)
-        mean = torch.stack([each[..., :shortest] for each in masses]).mean(0)
-        gains, costs = torch.stack(given).double().cpu(), torch.stack(cost).double().cpu()
-        for one in range(heads):
-            for other in range(heads):
-                mass, distance = mean[one, other].max(0)
-                ends = (early, one), (late, other)
-                found.append(VirtualHead(*ends, gains[:, one, other], costs[:, one, other], int(distance), float(mass)))
-    return tuple(found)
+@torch.no_grad()
+def virtual_heads(model: HookedTransformer, texts: Sequence[TokenizedText], *, limit: int) -> tuple[VirtualHead, ...]:
+    """Pairs of heads as one: what each gives the next token, what it costs to lose, where it looks.
+
+    At most `limit` pairs: where there are more, those of largest first-order effect on the loss.
+    """
+    runs = [paths.freeze(model, text) for text in track([text for text in texts if len(text) > 1], "frozen runs")]
+    chosen = largest_terms(runs, second_order(model), limit)
+    given, cost, masses = [], [], []
+    for run in track(runs, "virtual heads"):
+        vectors = term_vectors(run, chosen)
+        given.append(paths.answer_logits(run, vectors).mean(-1))
+        cost.append(paths.removal_costs(run, vectors))
+        masses.append(torch.stack([_by_distance(paths.virtual_pattern(run, *term.heads)) for term in chosen]))
+    shortest = min(each.shape[-1] for each in masses)
+    mass, distance = torch.stack([each[:, :shortest] for each in masses]).mean(0).max(1)
+    gains, costs = (torch.stack(each).double().cpu() for each in (given, cost))
+    return tuple(
+        VirtualHead(one, other, gains[:, index], costs[:, index], int(distance[index]), float(mass[index]))
+        for index, (one, other) in enumerate(term.heads for term in chosen)
+    )
 
 
 def _by_distance(patterns: Tensor) -> Tensor:

@@ -147,24 +147,10 @@ def path_orders(run: FrozenRun) -> Orders:
     return Orders(by_order, biases)
 
 
-@torch.no_grad()
-def head_terms(run: FrozenRun, layer: int) -> Float[Tensor, "head pos d_model"]:
-    """Order 1: what each head of a layer makes of the embeddings alone."""
-    return torch.stack([through_head(run, layer, head, run.start) for head in range(run.model.cfg.n_heads)])
-
-
-@torch.no_grad()
-def virtual_terms(run: FrozenRun, early: int, late: int) -> Float[Tensor, "sender receiver pos d_model"]:
-    """Order 2: what each head of layer `late` makes of what each head of layer `early` makes of the embeddings."""
-    heads = range(run.model.cfg.n_heads)
-    return torch.stack(
-        [torch.stack([through_head(run, late, head, term) for head in heads]) for term in head_terms(run, early)]
-    )
-
-
-def virtual_patterns(run: FrozenRun, early: int, late: int) -> Float[Tensor, "sender receiver query key"]:
-    """A2 A1 of every pair: where a virtual head moves information from; rows sum to 1."""
-    return einsum(run.patterns[late], run.patterns[early], "r q m, s m k -> s r q k")
+def virtual_pattern(run: FrozenRun, sender: tuple[int, int], receiver: tuple[int, int]) -> Float[Tensor, "query key"]:
+    """A2 A1 of two heads, (layer, head) each: where a virtual head moves information from; rows sum to 1."""
+    (early, one), (late, other) = sender, receiver
+    return run.patterns[late][other] @ run.patterns[early][one]
 
 
 @torch.no_grad()

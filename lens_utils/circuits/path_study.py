@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lens_utils.circuits import path_expansion as paths
 from lens_utils.circuits.score_terms import ScoreTerms, score_terms, scores_identity
+from lens_utils.circuits.term_effects import first_order, term_vectors
 from lens_utils.hooked_transformer import HookedTransformer
 from lens_utils.identities import Identity
 from lens_utils.progress import track
@@ -91,10 +92,9 @@ def _error(identity: Identity) -> float:
 
 def _terms(run: paths.FrozenRun, orders: paths.Orders) -> tuple[tuple[str, ...], Float[Tensor, "term pos d_model"]]:
     cfg = run.model.cfg
-    names, vectors = ["direct path"], [orders.by_order[:1]]
-    for layer in range(cfg.n_layers):
-        names += [f"L{layer}H{head}" for head in range(cfg.n_heads)]
-        vectors.append(paths.head_terms(run, layer))
+    heads = first_order(run.model)
+    names = ["direct path", *(term.name for term in heads)]
+    vectors = [orders.by_order[:1], term_vectors(run, heads)]
     names += [f"paths through {order} heads" for order in range(2, cfg.n_layers + 1)]
     vectors += [orders.by_order[2:], orders.biases.unsqueeze(0)]
     return (*names, "biases"), torch.cat(vectors)

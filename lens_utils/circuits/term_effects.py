@@ -6,7 +6,7 @@ order. The other end is what the loss rises when it is *removed* from the whole.
 position can lower the loss too, so each is compared with its own vectors at permuted positions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,10 +16,12 @@ from torch import Tensor
 from lens_utils.circuits import path_expansion as paths
 from lens_utils.hooked_transformer import HookedTransformer
 from lens_utils.identities import Identity
+from lens_utils.progress import track
 from lens_utils.prompts import TokenizedText
 
 LOGITS_AT_ONCE = 500_000
 """Numbers of one block of logits, which stays in a processor's cache."""
+_TERMS_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -137,13 +139,29 @@ def estimated_removals(run: paths.FrozenRun, vectors: Float[Tensor, "term pos d_
     return -(vectors[:, :-1] * toward).sum((1, 2)).double().cpu()
 
 
+def _parts(terms: tuple[Term, ...]) -> Iterator[tuple[Term, ...]]:
+    for start in range(0, len(terms), _TERMS_AT_ONCE):
+        yield terms[start : start + _TERMS_AT_ONCE]
+
+
+def largest_terms(runs: Sequence[paths.FrozenRun], terms: tuple[Term, ...], limit: int) -> tuple[Term, ...]:
+    """At most `limit` of the terms, in their order: those of largest first-order effect, mean over the runs."""
+    if len(terms) <= limit:
+        return terms
+    size = torch.zeros(len(terms), dtype=torch.float64)
+    for run in track(runs, "first-order effects"):
+        size += torch.cat([estimated_removals(run, term_vectors(run, part)) for part in _parts(terms)])
+    best = size.abs().argsort(descending=True, stable=True)[:limit]
+    return tuple(terms[index] for index in sorted(best.tolist()))
+
+
 @torch.no_grad()
 def order_identities(run: paths.FrozenRun, orders: paths.Orders) -> tuple[Identity, ...]:
     """Single heads sum to order 1, pairs of heads to order 2, on one text."""
     found = []
     for order, terms in ((1, first_order(run.model)), (2, second_order(run.model))):
         if order < len(orders.by_order):
-            total = term_vectors(run, terms).sum(0)
+            total = torch.stack([term_vectors(run, part).sum(0) for part in _parts(terms)]).sum(0)
             error = float((total - orders.by_order[order]).abs().max())
             what = "heads" if order == 1 else "pairs of heads"
             statement = f"sum over {what} = all paths through {order} head{'s' * (order > 1)} (residual stream)"

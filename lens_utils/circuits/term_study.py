@@ -101,12 +101,7 @@ def study_terms(model: HookedTransformer, texts: Texts, *, pairs: int, null_mode
 @torch.no_grad()
 def _measured(model: HookedTransformer, texts: Sequence[TokenizedText], pairs: int, seed: int) -> _Measured:
     runs = [paths.freeze(model, text) for text in track(texts, "frozen runs")]
-    heads, every = effects.first_order(model), effects.second_order(model)
-    chosen = every
-    if len(every) > pairs:
-        estimates = [effects.estimated_removals(run, effects.term_vectors(run, every)) for run in runs]
-        best = torch.stack(estimates).mean(0).abs().argsort(descending=True, stable=True)[:pairs]
-        chosen = tuple(every[index] for index in sorted(best.tolist()))
+    heads, chosen = effects.first_order(model), effects.largest_terms(runs, effects.second_order(model), pairs)
     generator = torch.Generator().manual_seed(seed)
     losses, whole, identities = [], [], []
     measured: tuple[list[effects.TextEffects], list[effects.TextEffects]] = ([], [])
