@@ -2,5 +2,16 @@
 
 from lens_utils.figures.builders import bars, box_from_quartiles, heatmap, histogram, lines, scatter, small_heatmaps
 from lens_utils.figures.parts import Figure
+from lens_utils.figures.svg import heatmap_svg
 
-__all__ = ["Figure", "bars", "box_from_quartiles", "heatmap", "histogram", "lines", "scatter", "small_heatmaps"]
+__all__ = [
+    "Figure",
+    "bars",
+    "box_from_quartiles",
+    "heatmap",
+    "heatmap_svg",
+    "histogram",
+    "lines",
+    "scatter",
+    "small_heatmaps",
+]

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from lens_utils.figures import Figure, theme
+from lens_utils.figures import Figure, heatmap_svg, theme
 from lens_utils.pages.encode import humanised, json_for_page, plain_figure
 from lens_utils.pages.fragments import AttentionGrid, Component, Fragment, Heading, Page, Text
 from lens_utils.tables import TOKEN_UNIT, Table, display_cells
@@ -44,7 +44,7 @@ def page_blocks(page: Page, name: str) -> list[dict[str, Any]]:
 
 
 def figure_block(figure: Figure, name: str) -> dict[str, Any]:
-    """A figure's heading, caption and JSON; the template and the title stay out, the page has its own."""
+    """A figure's heading, caption, JSON and (heatmaps) SVG; template and title stay out, the page has its own."""
     drawing = plain_figure(figure.figure.to_dict())
     layout = drawing["layout"]
     layout.pop("template", None)
@@ -56,6 +56,7 @@ def figure_block(figure: Figure, name: str) -> dict[str, Any]:
         "caption": visible(figure.caption),
         "height": layout.get("height", 360),
         "width": _least_width(layout),
+        "svg": heatmap_svg(figure) or "",
         "json": json_for_page({"data": drawing["data"], "layout": layout}),
     }
 
@@ -111,6 +112,11 @@ def _cells(table: Table, key: str) -> list[dict[str, str]]:
 def _words(text: str, *, quoted: bool) -> str:
     # Markdown and the terminal need escapes; a page can show emoji and scripts, and writes out what is hidden.
     return f"\u201c{visible(text)}\u201d" if quoted or text != text.strip() else visible(text)
+
+
+def pictures(blocks: list[dict[str, Any]]) -> dict[str, str]:
+    """The SVG text of each figure that has one, by file name."""
+    return {f"{block['id']}.svg": block["svg"] for block in blocks if block.get("svg")}
 
 
 def inline_size(blocks: list[dict[str, Any]]) -> int | None:
