@@ -1,5 +1,6 @@
 """Pages as files: everything said is there, escaped, rounded, within its size; the browser's part is in browser/."""
 
+import base64
 import json
 import math
 import re
@@ -157,6 +158,13 @@ def test_large_figures_are_linked_instead(tmp_path: Path):
     assert (tmp_path / "index.html").stat().st_size < 200_000 < (tmp_path / "large.html").stat().st_size < 1_000_000
 
 
+def test_heatmaps_lie_beside_their_page_as_svg(site: Path):
+    folder = site / "site_example" / "zoo-stories-1l"
+    assert sorted(path.name for path in folder.glob("*.svg")) == ["grids.svg", "heatmap.svg"]
+    page = Parsed((folder / "heatmap.html").read_text(encoding="utf-8"))
+    assert "heatmap.svg" in [attrs.get("href") for attrs in page.all("a")]
+
+
 @pytest.mark.parametrize(("heads", "size", "limit"), [(16, 128, 1_000_000), (144, 64, 4_000_000)])
 def test_attention_pages_stay_small(tmp_path: Path, heads: int, size: int, limit: int):
     names = [f"L0H{head}" for head in range(heads)]
@@ -167,14 +175,17 @@ def test_attention_pages_stay_small(tmp_path: Path, heads: int, size: int, limit
     assert (tmp_path / "attention.html").stat().st_size < limit
 
 
-def test_attention_grid_sends_every_weight_to_one_byte():
-    import base64
-
-    given = patterns(3, 7)
-    grid = pages.attention_grid(given, tokens=["a"] * 7, names=["x", "y", "z"], caption="c")
-    bytes_back = np.frombuffer(base64.b64decode(grid.props["cells"]), dtype=np.uint8).reshape(3, 7, 7)
-    largest = given.max().item()
-    np.testing.assert_allclose(bytes_back / 255 * largest, given.numpy(), atol=largest / 510 + 1e-6)
+@pytest.mark.parametrize("signed", [False, True])
+def test_attention_grid_sends_every_weight_to_one_byte(signed: bool):
+    given = patterns(3, 7) * torch.tensor([1.0, 1e-4, 0])[:, None, None]
+    given = given - 0.6 * given.flip(-1) if signed else given
+    grid = pages.attention_grid(given, tokens=["a"] * 7, names=["x", "y", "z"], caption="c", signed=signed).props
+    bytes_back = np.frombuffer(base64.b64decode(grid["cells"]), dtype=np.uint8).reshape(3, 7, 7).astype(int)
+    largest = given.abs().amax((1, 2)).numpy()
+    np.testing.assert_allclose(grid["largest"], largest, rtol=1e-4)
+    restored = (bytes_back - grid["zero"]) / grid["steps"] * largest[:, None, None]
+    np.testing.assert_array_less(np.abs(restored - given.numpy()).max((1, 2)), largest / grid["steps"] * 0.51 + 1e-12)
+    assert (restored[given.numpy() == 0] == 0).all(), "nothing stays nothing"
 
 
 @pytest.mark.parametrize(
@@ -183,6 +194,7 @@ def test_attention_grid_sends_every_weight_to_one_byte():
         (lambda: pages.circuitsvis("Attention", {}), "name='Attention': choose one of AttentionHeads"),
         (lambda: grid_of(tokens=["a"]), "tokens has 1 entries"),
         (lambda: grid_of(names=["a"]), "names has 1 entries"),
+        (lambda: grid_of(groups=["a"]), "groups has 1 entries"),
         (lambda: grid_of(patterns=-torch.ones(2, 3, 3)), "negative"),
         (lambda: grid_of(patterns=torch.full((2, 3, 3), math.nan)), "missing"),
     ],

@@ -72,8 +72,8 @@ def side_by_side(studies: Sequence[TextStudy], layer: int, *, n_layers: int) -> 
         drawn = figures.small_heatmaps(
             [(f"L{layer}H{head} {symbols[index]}", _rounded(maps[index], seen)[head]) for head, index in order],
             title=_of_layer("Raw and weighted, side by side", layer, n_layers),
-            caption=f"Rows are queries, columns keys. Each head three times: {', '.join(symbols)}; one colour scale for "
-            "each, shared by all heads, so that a pale weighted map is a head that moves little.",
+            caption=f"Rows are queries, columns keys. Each head three times: {', '.join(symbols)}; one colour scale "
+            "for each, shared by all heads, so that a pale weighted map is a head that moves little.",
             columns=2 * len(PAIRS) if heads > 1 else len(PAIRS),
             scales=[symbols[index] for _, index in order],
             x_labels=study.text.strings,
