@@ -6,11 +6,13 @@ from itertools import chain
 from pathlib import Path
 from typing import Literal
 
+import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from lens_utils.hooked_transformer import HookedTransformer
 from lens_utils.word_classes import word_classes
+from lens_utils.zoo.repeats import twice
 
 MOON_PROMPT = (
     "Jack and Lily liked to watch the moon at night. They noticed that the moon changed its shape every night. "
@@ -86,6 +88,28 @@ def tokenize_prompts(
     if not texts:
         raise ValueError("prompts=(): give at least one prompt")
     return tuple(tokenize_prompt(model, text, index=i, prepend_bos=prepend_bos) for i, text in enumerate(texts))
+
+
+def repeated_texts(model: HookedTransformer, n: int, *, longest: int, seed: int) -> tuple[TokenizedText, ...]:
+    """n texts of random tokens said twice, behind the token that begins a text if the model has one.
+
+    One copy has between half of `longest` and `longest` tokens, so that no fixed distance leads from the second copy
+    to the first. Raises `ValueError` when two copies do not fit the context.
+    """
+    room = (model.cfg.n_ctx - 1) // 2
+    if not 2 <= longest <= room:
+        raise ValueError(f"longest={longest!r}: choose from 2 to {room}, so that two copies fit the context")
+    tokenizer, generator = model.tokenizer, torch.Generator().manual_seed(seed)
+    special = set(getattr(tokenizer, "all_special_ids", ()))
+    words = torch.tensor([token for token in range(model.cfg.d_vocab) if token not in special])
+    begin = next((t for t in (tokenizer.bos_token_id, tokenizer.cls_token_id) if t is not None), None)
+    marks, texts = set(getattr(tokenizer, "all_special_tokens", ())), []
+    for index in range(n):
+        length = int(torch.randint(longest // 2, longest + 1, (), generator=generator))
+        tokens = twice(words, 1, length, begin or 0, generator)[0, begin is None :]
+        strings = tuple(model.to_str_tokens(tokens))
+        texts.append(TokenizedText(index, "".join(strings), tokens, strings, word_classes(strings, marks)))
+    return tuple(texts)
 
 
 def length_batches(

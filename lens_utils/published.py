@@ -21,6 +21,25 @@ TINYSTORIES_MOON = {
 """Raw weights of TinyStories-1L-21M on MOON_PROMPT, four decimals; whether a beginning-of-text token stood in front is
 not said."""
 HALF_LAST_DIGIT = 0.00005
+TINYSTORIES_HEADS = (
+    "dialogue structure, contextual relations, speech delimiters",
+    "start of the preceding structural pivot ('but' only to itself)",
+    "start of the preceding structural pivot ('but' only to itself)",
+    "~subject?",
+    "current token, sometimes the previous",
+    "clause start and start of the co-ordinating junction?",
+    "previous token (closing speech mark to the opening one)",
+    "backward parts of skip n-grams?",
+    "current token",
+    "~current token and previous proper nouns?",
+    "~all other tokens of the clause",
+    "clause start?, opening speech mark within speech",
+    "~previous unigram or bigram",
+    "~subject?",
+    "narrative structure (start token, commas, names on speech marks, the verb before 'Tom', 'banana' on 'find')",
+    "clause start?",
+)
+"""Published reading of each head of TinyStories-1L-21M on LUCY_PROMPT, by eye; `~` and `?` are its author's doubts."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +59,17 @@ class Verdict:
         return abs(self.published - self.measured) <= HALF_LAST_DIGIT + 1e-5 * abs(self.published)
 
 
+def is_tinystories_1l_21m(model: HookedTransformer) -> bool:
+    """Whether the model came from that hub id."""
+    return str(getattr(model.provenance, "location", "")).lower() == TINYSTORIES_1L_21M.lower()
+
+
 def moon_verdicts(model: HookedTransformer) -> tuple[Verdict, ...]:
     """The published figures beside ours, with and without a beginning-of-text token; none for another model.
 
     The model is recognised by its provenance (hub id).
     """
-    if str(getattr(model.provenance, "location", "")).lower() != TINYSTORIES_1L_21M.lower():
+    if not is_tinystories_1l_21m(model):
         return ()
     quantities = [quantity for quantity in standard_quantities(model)[0] if quantity.label in TINYSTORIES_MOON]
     found = []

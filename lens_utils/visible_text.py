@@ -1,6 +1,7 @@
 """Tokens made visible: control, zero-width and direction-changing characters are written out, the rest stays."""
 
 import unicodedata
+from collections.abc import Iterable
 
 _NAMED = {"\n": "\u21b5", "\t": "\u21e5", "\r": "\u240d"}
 _HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
@@ -43,3 +44,11 @@ def _joins_emoji(text: str, index: int) -> bool:
         return False
     before = unicodedata.category(text[index - 1])
     return before in {"So", "Sk", "Mn"} and unicodedata.category(text[index + 1]) == "So"
+
+
+def running(tokens: Iterable[str]) -> list[str]:
+    """Tokens to be read as running text: words of a tokenizer that keeps no spaces get one in front."""
+    listed = list(tokens)
+    if any(token[:1].isspace() or token[:1] in ("\u0120", "\u2581") for token in listed):
+        return listed
+    return [f" {token}" if token[:1].isalnum() else token for token in listed]

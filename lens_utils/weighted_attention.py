@@ -9,7 +9,7 @@ A is a head's pattern [query, key], v_j = x_j W_V + b_V its values, f(x_j) = v_j
 Norms are Euclidean, in units of the activations. Everything is computed from cached activations.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -95,6 +95,11 @@ def weighted_attention(model: HookedTransformer, cache: Mapping[str, Tensor]) ->
             rearrange(attention_times_value(pattern, v), "batch pos head d_head -> batch head pos d_head")
         )
     return WeightedAttention(**{name: torch.cat(each).cpu() for name, each in views.items()})
+
+
+def share_on(weights: Float[Tensor, "layer head query key"], keys: Sequence[int]) -> Float[Tensor, "layer head query"]:
+    """Share of each row's weight that lies on `keys`; nan for a row without weight."""
+    return weights[..., list(keys)].sum(-1) / weights.sum(-1)
 
 
 def attention_identities(model: HookedTransformer, cache: Mapping[str, Tensor]) -> tuple[Identity, ...]:

@@ -17,7 +17,8 @@ from lens_utils.activations import cache_hooks, stream_activations
 from lens_utils.distributions import adjusted, compare_texts, describe, participation_ratio
 from lens_utils.mlp.identities import mlp_identities
 from lens_utils.mlp.study import stream_study
-from lens_utils.mlp.uncertainty import intervals, null_distributions, shuffled_weights
+from lens_utils.mlp.uncertainty import intervals, null_distributions
+from lens_utils.null_models import shuffled_weights
 from lens_utils.prompts import CONTRAST_PROMPTS, MOON_PROMPT, tokenize_prompts
 from lens_utils.published import TINYSTORIES_MOON, Verdict, moon_verdicts
 from lens_utils.quantities import TokenRows, chosen_quantities, standard_quantities

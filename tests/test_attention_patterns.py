@@ -19,6 +19,7 @@ from lens_utils.attention.study import MAX_CELLS, row_scores, visible_by_layer
 from lens_utils.attention.views import VIEWS
 from lens_utils.prompts import LUCY_PROMPT, TokenizedText, tokenize_prompt
 from lens_utils.tables import to_csv, to_markdown
+from lens_utils.visible_text import running
 
 PROMPTS = ("Tom was happy because he lost his ball", LUCY_PROMPT)
 
@@ -68,6 +69,9 @@ class TestTables:
         expected = sum(float(pattern[i, j]) * (i - j) for i in range(n) for j in range(n)) / n
         assert row["distance"] == pytest.approx(expected)
         assert row["entropy_uniform"] == pytest.approx(sum(math.log(i + 1) for i in range(n)) / n)
+        weights = cache_hooks(model, [text], [hook_names.v(1)]).cache[hook_names.v(1)][0, :, 2].double()
+        moved = pattern * (weights @ model.W_O[1, 2].detach().double()).norm(dim=-1)
+        assert row["first_norm_weighted"] == pytest.approx(float((moved[1:, 0] / moved[1:].sum(-1)).mean()), rel=1e-5)
         assert row["first_uniform"] == pytest.approx(sum(1 / (i + 1) for i in range(1, n)) / (n - 1))
         assert row["distance_uniform"] == pytest.approx(sum(i / 2 for i in range(n)) / n)
 
@@ -167,7 +171,7 @@ class TestFigures:
         assert loss.props["values"][0] is None
         assert len(loss.props["tokens"]) == len(study.text)
         np.testing.assert_allclose(loss.props["values"][1:], -study.predictions.log_prob.numpy(), atol=1e-3)
-        assert likely.props["prompt"] == list(study.text.strings)
+        assert likely.props["prompt"] == running(study.text.strings)
         assert len(likely.props["topKTokens"][0]) == 10
 
 

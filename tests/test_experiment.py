@@ -20,6 +20,7 @@ from toys import fill_in, residual_norms
 from lens_utils.experiment import main, main_of_all
 from lens_utils.experiment.contract import ContractError, Experiment
 from lens_utils.experiment.discovery import find_experiments, read_listing
+from lens_utils.experiment.run_settings import code_sources
 from lens_utils.progress import progress, track
 
 REPOSITORY = Path(__file__).parents[1]
@@ -416,3 +417,26 @@ def test_progress_is_silent_where_nobody_watches(capfd: pytest.CaptureFixture[st
     with progress("unknown length", None) as advance:
         advance()
     assert capfd.readouterr() == ("", "")
+
+
+def test_work_counts_as_finished_only_while_all_of_the_library_stays():
+    """A change of any measurement, table or template calls for the experiments to run again."""
+    names = {path.relative_to(REPOSITORY / "lens_utils").as_posix() for path in code_sources()}
+    assert {"tables.py", "head_scores.py", "mlp/study.py", "templates/base.html", "assets/site.js"} <= names
+    assert not [name for name in names if name.startswith("zoo/weights/")]
+
+
+def test_a_changed_library_is_no_clean_checkout(tmp_path: Path):
+    """The manifest's commit says nothing where measuring code differs from it."""
+    if shutil.which("git") is None or not (REPOSITORY / ".git").exists():
+        pytest.skip("needs git and a checkout")
+    copy = tmp_path / "copy"
+    subprocess.run(["git", "clone", "-q", str(REPOSITORY), str(copy)], check=True)
+    ask = "from lens_utils.experiment.manifest import git_state; print(git_state()['dirty'])"
+    answers = []
+    for _ in range(2):
+        done = subprocess.run([sys.executable, "-c", ask], cwd=copy, capture_output=True, text=True, check=True)
+        answers.append(done.stdout.strip())
+        with (copy / "lens_utils" / "tables.py").open("a") as file:
+            file.write("# changed\n")
+    assert answers == ["False", "True"]

@@ -15,6 +15,7 @@ from lens_utils.token_predictions import (
     prediction_identities,
     token_predictions,
 )
+from lens_utils.visible_text import running
 
 
 def text_of(tokens: list[int], classes: str = "word") -> TokenizedText:
@@ -110,6 +111,11 @@ def test_identities_notice_a_wrong_number():
         found = token_predictions(model, text)
         found.log_prob.add_(0.01)
         assert not any(check.holds for check in prediction_identities(model, text, found))
+
+
+def test_words_without_spaces_are_shown_with_them():
+    assert running(["Tom", "ran", ".", "He"]) == [" Tom", " ran", ".", " He"]
+    assert running(["Tom", " ran", "."]) == ["Tom", " ran", "."]
 
 
 def test_bad_input_is_refused():

@@ -10,6 +10,7 @@ from lens_utils.planted import (
     PlantedHead,
     PlantedModel,
     PlantedShape,
+    Rule,
     copying_head,
     first_token_head,
     induction_model,
@@ -23,6 +24,7 @@ from lens_utils.weighted_attention import (
     attention_times_value,
     moved,
     norm_weighted,
+    share_on,
     value_along_z,
     value_norm_weighted,
     weighted_attention,
@@ -151,6 +153,17 @@ class TestPlanted:
         weights = torch.tensor([[[2.0, 0.0]]])
         assert moved(v, weights).flatten().tolist() == [6, 0, -2, 0]
         assert norm_weighted(pattern, v, weights)[0, 0].tolist() == [[3, 1]] * 2
+
+    def test_weight_lies_where_something_is_moved(self):
+        """A uniform head that moves one token only: raw attention is even, weighted attention lies on that token."""
+        outputs = torch.zeros(9, 9)
+        outputs[3, 2] = 2.0
+        model = planted(PlantedHead(ov=(Rule("T", "O", outputs),), sink=0.0))
+        found = weighted_attention(model, cached(model, DISTINCT))
+        assert found.norm_weighted[0, 0, 3].tolist() == pytest.approx([0, 0.5, 0, 0, 0, 0, 0])
+        assert share_on(found.norm_weighted, [1])[0, 0, 1:].tolist() == pytest.approx([1] * 6)
+        assert share_on(found.pattern, [1, 2])[0, 0, 3:].tolist() == pytest.approx([2 / 4, 2 / 5, 2 / 6, 2 / 7])
+        assert share_on(found.norm_weighted, [1])[0, 0, 0].isnan(), "a row without weight has no share"
 
     def test_bidirectional_heads_are_weighted_ahead_too(self):
         model = planted(previous_token_head(SHAPE, distance=-1), bidirectional=True)

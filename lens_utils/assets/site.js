@@ -42,6 +42,9 @@ Object.defineProperty(Element.prototype, "innerHTML", {
     whenNear(host, () => {
       draw().then(() => { host.dataset.ready = "yes"; });
       dark.addEventListener("change", draw);
+      host.nextElementSibling.querySelector("[data-svg]").addEventListener("click", () => {
+        Plotly.downloadImage(view, { ...config.toImageButtonOptions, width: view.clientWidth, height: view.clientHeight });
+      });
     });
   }
 

@@ -12,6 +12,7 @@ from lens_utils.attention.study import TextStudy
 from lens_utils.attention.views import VIEWS
 from lens_utils.figures import Figure
 from lens_utils.pages import Fragment, Heading, Page, Text, attention_grid, circuitsvis
+from lens_utils.visible_text import running
 
 PAIRS = ("pattern", "value_norm_weighted", "norm_weighted")
 """The definitions with one weight of 0 or more for each query and key: shown side by side."""
@@ -134,7 +135,7 @@ def _token_views(study: TextStudy) -> Iterator[Fragment]:
         return
     loss = torch.full((len(study.text),), torch.nan, dtype=torch.float64)
     loss[list(found.positions)] = -found.log_prob.double()
-    strings = study.text.strings
+    strings = running(study.text.strings)
     yield circuitsvis(
         "ColoredTokens",
         {"tokens": strings, "values": loss, "minValue": 0.0, "maxValue": float(loss.nan_to_num().max()) or 1.0},

@@ -32,7 +32,7 @@ WITH_INTERVAL = ("entropy", "first")
 
 
 @dataclass(frozen=True)
-class HeadScores:
+class RowScores:
     """What each head does on one text; rows that have no choice (query 0 in `first` and `itself`) are nan."""
 
     rows: dict[str, Float[Tensor, "layer head query"]]
@@ -54,7 +54,7 @@ class TextStudy:
     visible: Bool[Tensor, "layer query key"]
     """Which keys a query may attend to."""
     weighted: WeightedAttention
-    scores: HeadScores
+    scores: RowScores
     predictions: TokenPredictions
     guesses: tuple[tuple[str, ...], ...]
     """`predictions.top_tokens` as text."""
@@ -85,7 +85,7 @@ def study_text(
         text,
         visible,
         weighted,
-        head_scores(weighted.pattern, visible, text, seed=seed),
+        scored(weighted.pattern, visible, text, seed=seed),
         predictions,
         tuple(tuple(model.to_str_tokens(row)) for row in predictions.top_tokens),
     )
@@ -105,13 +105,13 @@ def visible_by_layer(model: HookedTransformer, n_pos: int) -> Bool[Tensor, "laye
     return torch.stack(seen)
 
 
-def head_scores(
+def scored(
     pattern: Float[Tensor, "layer head query key"],
     visible: Bool[Tensor, "layer query key"],
     text: TokenizedText,
     *,
     seed: int,
-) -> HeadScores:
+) -> RowScores:
     """Row by row: entropy, distance, and attention to the first token, to itself, to what is ahead, to special tokens.
 
     Intervals are by bootstrap over the text's rows. Tokens of one text depend on each other: they are too narrow.
@@ -120,7 +120,7 @@ def head_scores(
     equal = visible.double() / visible.sum(-1, keepdim=True)
     uniform = {name: values[:, 0].nanmean(-1) for name, values in row_scores(equal[:, None], text).items()}
     bounds = {name: [[_interval(row, seed) for row in layer] for layer in rows[name]] for name in WITH_INTERVAL}
-    return HeadScores(rows, uniform, bounds)
+    return RowScores(rows, uniform, bounds)
 
 
 def _interval(row: Float[Tensor, " query"], seed: int) -> Interval | None:

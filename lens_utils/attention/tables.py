@@ -11,6 +11,7 @@ from torch import Tensor
 from lens_utils.attention.study import WITH_INTERVAL, TextStudy
 from lens_utils.attention.views import VIEWS
 from lens_utils.tables import TOKEN_UNIT, Column, Table
+from lens_utils.weighted_attention import share_on
 
 PROMPT = Column("Which prompt, from 0.")
 HEAD = Column("Layer and head.")
@@ -30,6 +31,7 @@ def heads_table(studies: Sequence[TextStudy], *, masked: bool) -> Table:
         "entropy": Column("Mean entropy of the pattern's rows; 0 is one key only.", "nats"),
         "distance": Column("Mean of query minus key position, attention-weighted; negative is ahead.", "tokens"),
         "first": Column("Mean attention to the first position, from all others.", SHARE),
+        "first_norm_weighted": Column("The same share of the norm-weighted map.", "share of weight"),
         "itself": Column("Mean attention to itself, from all positions but the first.", SHARE),
     }
     if masked:
@@ -55,10 +57,11 @@ def _head_rows(study: TextStudy, scores: Sequence[str]) -> Iterator[dict[str, An
     found = study.scores
     means = {name: found.mean(name) for name in scores}
     z_norm = study.weighted.z.double().norm(dim=-1).mean(-1)
+    weighted = share_on(study.weighted.norm_weighted[..., 1:, :].double(), [0]).nanmean(-1)
     for layer in range(z_norm.shape[0]):
         for head in range(z_norm.shape[1]):
             row: dict[str, Any] = {"prompt": study.text.index, "head": f"L{layer}H{head}"}
-            row["z_norm"] = float(z_norm[layer, head])
+            row |= {"z_norm": float(z_norm[layer, head]), "first_norm_weighted": float(weighted[layer, head])}
             for name in scores:
                 row[name] = float(means[name][layer, head])
                 row[f"{name}_uniform"] = float(found.uniform[name][layer])

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 
 from lens_utils.experiment.contract import Experiment, ExperimentConfig, ExperimentFindings
-from lens_utils.experiment.run_settings import code_version, command_line, settings
+from lens_utils.experiment.run_settings import PACKAGE, code_version, command_line, settings
 from lens_utils.identities import Identity
 from lens_utils.tables import Table, to_csv
 
@@ -109,7 +109,7 @@ def git_state() -> dict[str, Any] | None:
     # A virtual environment inside somebody's repository is not a checkout of ours: ask whether this file is tracked
     if _git(home, "ls-files", "--error-unmatch", Path(__file__).name) is None:
         return None
-    changes = _git(home.parent, "status", "--porcelain", "--untracked-files=no", "--", "lens_utils", "experiments")
+    changes = _git(PACKAGE.parent, "status", "--porcelain", "--untracked-files=no", "--", "lens_utils", "experiments")
     return {"commit": _git(home, "rev-parse", "HEAD"), "dirty": bool(changes)}
 
 

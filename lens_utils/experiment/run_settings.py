@@ -14,6 +14,7 @@ from lens_utils.models import spec_for
 
 PLACES = ("out", "device")
 """Options that say where a run works and writes, not what it computes."""
+PACKAGE = Path(__file__).parents[1]
 SOURCE_SUFFIXES = (".py", ".html", ".css", ".js", ".j2", ".json")
 
 
@@ -93,12 +94,16 @@ def _option(name: str, value: Any) -> list[str]:
     return [f"--{flag}", *(item.name if isinstance(item, Path) else str(item) for item in values)]
 
 
+def code_sources() -> list[Path]:
+    """Every file of lens_utils that a result may depend on; of the shipped models, hashes are kept elsewhere."""
+    found = [path for path in PACKAGE.rglob("*") if path.suffix in SOURCE_SUFFIXES and "weights" not in path.parts]
+    return sorted(found)
+
+
 def code_version(experiment: Experiment) -> str:
     """sha256 of the experiment's source and of lens_utils' (its templates and page scripts included)."""
-    home = Path(__file__).parent
     digest = hashlib.sha256()
-    sources = [path for path in home.rglob("*") if path.suffix in SOURCE_SUFFIXES and "weights" not in path.parts]
-    for path in [*sorted(sources), Path(str(experiment.module.__file__))]:
-        name = path.relative_to(home).as_posix() if path.is_relative_to(home) else path.name
+    for path in [*code_sources(), Path(str(experiment.module.__file__))]:
+        name = path.relative_to(PACKAGE).as_posix() if path.is_relative_to(PACKAGE) else path.name
         digest.update(name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()

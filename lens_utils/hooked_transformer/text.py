@@ -27,8 +27,9 @@ class TextMethods(nn.Module):
         tokenizer = self._require_tokenizer()
         special = self.cfg.default_prepend_bos if prepend_bos is None else prepend_bos
         if self.cfg.is_masked:
-            return tokenizer.encode(text, add_special_tokens=special)
-        ids = tokenizer.encode(text, add_special_tokens=False)
+            return tokenizer.encode(text, add_special_tokens=special, verbose=False)
+        # The model checks lengths itself, with the limit that its positions have
+        ids = tokenizer.encode(text, add_special_tokens=False, verbose=False)
         if not special:
             return ids
         if tokenizer.bos_token_id is None:

@@ -12,6 +12,7 @@ from lens_utils.activations import cache_hooks
 from lens_utils.distributions import Distribution, describe
 from lens_utils.hooked_transformer import HookedTransformer
 from lens_utils.mlp.study import split_texts
+from lens_utils.null_models import shuffled_weights
 from lens_utils.prompts import TokenizedText
 from lens_utils.quantities import Quantity
 from lens_utils.statistics import Interval, bootstrap_interval
@@ -54,18 +55,6 @@ def intervals(
         "mean": bootstrap_interval(units, seed=seed, statistic=mean, n_resamples=1000),
         "excess_kurtosis": bootstrap_interval(units, seed=seed, statistic=kurtosis, n_resamples=1000),
     }
-
-
-def shuffled_weights(model: HookedTransformer, *, seed: int) -> HookedTransformer:
-    """A null model: the same shape, and in every weight tensor the same numbers in another order."""
-    generator = torch.Generator().manual_seed(seed)
-    state = {}
-    for name, weight in model.state_dict().items():
-        order = torch.randperm(weight.numel(), generator=generator).to(weight.device)
-        state[name] = weight.detach().flatten()[order].reshape(weight.shape)
-    null = HookedTransformer(model.cfg, model.tokenizer, init_weights=False)
-    null.load_state_dict(state)
-    return null.to(model.device).eval()
 
 
 def null_distributions(

@@ -44,6 +44,8 @@ class PlantedHead:
 
     qk: tuple[Rule, ...] = ()
     ov: tuple[Rule, ...] = ()
+    keys: tuple[tuple[str, Float[Tensor, " _"]], ...] = ()
+    """(subspace, score of each of its directions): what a key adds whatever the query."""
     sink: float = HIT / 2
     """Extra score of the first position; 0 for none."""
 
@@ -138,6 +140,8 @@ def _write_qk(attn: Attention, index: int, head: PlantedHead, shape: PlantedShap
         attn.W_K[index, shape.span(rule.target), coordinates] += rule.matrix.T
     attn.b_Q[index, shape.d_head - 1] = divisor
     attn.W_K[index, shape.span("P").start, shape.d_head - 1] = head.sink
+    for subspace, scores in head.keys:
+        attn.W_K[index, shape.span(subspace), shape.d_head - 1] += scores
 
 
 def _write_ov(attn: Attention, index: int, head: PlantedHead, shape: PlantedShape) -> None:

@@ -1,7 +1,7 @@
 """Sentence frames of the name-recipient task: an opening that brings in two people, an action that asks for one.
 
-Frames come in a training part and a held-out part; a held-out frame has an opening and an action that
-the corpus never shows. Every action ends just before the recipient's name.
+Frames come in a training part and a held-out part: a held-out frame has an opening and an action that no training
+shows. Every action ends just before the recipient's name.
 """
 
 OPENINGS = (
@@ -93,6 +93,27 @@ EXTRA_OPENINGS = (
     "{A} came to the {place}, and so did {B}.",
     "{A} has a <animal>. {B} has a <animal> too.",
     "Who was there? It was {A}, and it was {B}.",
+    "Last week, {A} and {B} were in the {place}.",
+    "When {A} and {B} had a <toy>,",
+    "{A} was playing with {B} in the {place}.",
+    "At the {place}, {A} saw {B}.",
+    "There was a boy and a girl. They were {A} and {B}.",
+    "We know {A} and {B}.",
+    "A girl called {A} lived there. A boy called {B} lived there too.",
+    "{A} was walking with {B} in the <where>.",
+    "{A} was waiting for {B}.",
+    "{A} was older. {B} was younger.",
+    "You know who was there: {A} and {B}.",
+    "{A} followed {B} to the {place}.",
+    "The team was {A} and {B}.",
+    "The boy was {A} and the girl was {B}.",
+    "{A} and {B} left the {place}.",
+    "In the town, {A} and {B} had fun together.",
+    "{A} chased {B} around the <spot>.",
+    "{A} and {B} came back.",
+    "So {A} and {B} sat down.",
+    "{A} knew {B}.",
+    "Look! It is {A} with {B}.",
 )
 """Openings that only the training of zoo-attn-2l uses, beside OPENINGS; the corpus does not show them."""
 
@@ -121,6 +142,28 @@ EXTRA_ACTIONS = (
     "{S} thanked",
     "{S} told a joke to",
     "{S} saved a <food> for",
+    "{S} brought a <look> <toy> to",
+    "{S} picked a flower for",
+    "{S} sent the <food> to",
+    "{S} kept a <food> for",
+    "{S} ran to",
+    "{S} played a game with",
+    "{S} hugged",
+    "{S} kissed",
+    "{S} drew a <animal> for",
+    "{S} left a <toy> for",
+    "{S} pushed the <toy> to",
+    "{S} drove to",
+    "{S} fixed the <toy> for",
+    "{S} was waiting for",
+    "{S} sat down with",
+    "{S} asked",
+    "{S} was walking to",
+    "{S} told the truth to",
+    "{S} laughed with",
+    "{S} got some <drink> for",
+    "{S} ran back to",
+    "{S} took the <food> away from",
 )
 """Actions that only the training of zoo-attn-2l uses, beside ACTIONS."""
 
@@ -137,21 +180,25 @@ ASIDES = (
 """Sentences that may stand before an opening, or after one that ends in a full stop, in that training."""
 
 HELDOUT_OPENINGS = (
-    "After {A} and {B} went to the {place},",
-    "Last week, {A} and {B} were in the {place}.",
-    "When {A} and {B} had a <toy>,",
-    "{A} was playing with {B} in the {place}.",
-    "At the {place}, {A} saw {B}.",
-    "There was a boy and a girl. They were {A} and {B}.",
+    "On Sunday, {A} and {B} were near the {place}.",
+    "{A} and {B} ran into the {place}.",
+    "{A} asked {B} to come to the {place}.",
+    "The two children there were {A} and {B}.",
+    "While {A} helped {B},",
+    "{A} had a <animal>. {B} loved the <animal>.",
+    "One night, {A} visited {B}.",
+    "When {A} met {B} near the <spot>,",
 )
-"""Openings that the corpus never shows."""
+"""Openings that neither the corpus nor the training of zoo-attn-2l shows."""
 
 HELDOUT_ACTIONS = (
-    "{S} brought a <look> <toy> to",
-    "{S} picked a flower for",
-    "{S} sent the <food> to",
-    "{S} kept a <food> for",
-    "{S} ran to",
-    "{S} played a game with",
+    "{S} gave back the <toy> to",
+    "{S} brought some <food> for",
+    "{S} smiled back at",
+    "{S} jumped over to",
+    "{S} hid the <toy> from",
+    "{S} read a letter to",
+    "{S} built a <toy> for",
+    "{S} played ball with",
 )
-"""Actions that the corpus never shows."""
+"""Actions that neither the corpus nor the training of zoo-attn-2l shows."""

@@ -38,19 +38,21 @@ class Stage:
     """Sentences that ask for a recipient."""
     recipient_weight: float
     """What the loss on them counts for."""
+    disguised: bool
+    """Whether words of their frames are replaced."""
 
 
 def stage(step: int, steps: int, *, n_words: int, n_ctx: int) -> Stage:
     """Few words and short rows for a quarter of the steps; all words, full rows and recipients after half.
 
-    Past the last step, the second stage has more recipients, and they count for more.
+    Past the last step, the second stage has more recipients, in disguised frames, and they count for more.
     """
     done = min(max((step / steps - 0.25) / 0.25, 0.0), 1.0)
     words = int(_FEW_WORDS * (n_words / _FEW_WORDS) ** done)
     width = int(_SHORT_ROW + (n_ctx - _SHORT_ROW) * done)
     if step >= steps:
-        return Stage(words, width, 96, 1.0)
-    return Stage(words, width, 40 if step >= 0.5 * steps else 0, 0.4)
+        return Stage(words, width, 96, 1.0, disguised=True)
+    return Stage(words, width, 40 if step >= 0.5 * steps else 0, 0.4, disguised=False)
 
 
 def course(
@@ -60,7 +62,7 @@ def course(
     rows = causal_rows(tokenizer, recipe.n_stories, recipe.corpus_seed, n_ctx=recipe.shape.n_ctx)
     words = torch.randperm(len(tokenizer) - len(SPECIAL), generator=generator) + len(SPECIAL)
     whole = [each for each in tokenizer.convert_ids_to_tokens(words.tolist()) if each.isalpha() and len(each) > 1]
-    pairs = recipient_pairs(recipe.seed, odd_names=whole)
+    pairs = {each: recipient_pairs(recipe.seed, odd_words=whole, disguised=each) for each in (False, True)}
     end = int(tokenizer.eos_token_id)  # pyright: ignore
 
     def loss_at(step: int) -> Tensor:
@@ -76,7 +78,9 @@ def course(
         loss = recipe.repeat_share * (losses[:n_repeats] * weights).sum() / weights.sum()
         loss = loss + (1 - recipe.repeat_share) * losses[n_repeats:].mean()
         if now.recipients:
-            loss = loss + now.recipient_weight * _recipient_loss(network, tokenizer, pairs, now.recipients)
+            loss = loss + now.recipient_weight * _recipient_loss(
+                network, tokenizer, pairs[now.disguised], now.recipients
+            )
         return loss
 
     return loss_at

@@ -13,6 +13,9 @@ from lens_utils.zoo.world import Grammar, Person, World
 
 Part = Literal["train", "heldout"]
 
+_DISGUISED = 1 / 3
+"""Share of the words of a frame that are replaced where any are."""
+
 
 @dataclass(frozen=True)
 class NameRecipientPrompt:
@@ -127,18 +130,20 @@ def _two_people(rng: random.Random, grammar: Grammar, names: Part) -> World:
     return World(rng, [Person(first, first in boys), Person(second, second in boys)], rng.choice(words.PLACES), grammar)
 
 
-def recipient_pairs(seed: int, *, odd_names: Sequence[str] = ()) -> Iterator[tuple[str, str]]:
+def recipient_pairs(seed: int, *, odd_words: Sequence[str] = (), disguised: bool = False) -> Iterator[tuple[str, str]]:
     """An endless run of texts and the recipient each asks for, in the frames that zoo-attn-2l trains on.
 
     Those are the corpus' frames and some more, with asides that move the names about; no held-out ones. In half of
-    the texts two of `odd_names` stand for the people, so that the answer comes from the text and not from knowing
-    the names; words that the frames themselves use are left out.
+    the texts two of `odd_words` stand for the people, so that the answer comes from the text and not from knowing
+    the names; words that the frames themselves use are left out. If `disguised`, some of the frame's words give way
+    to `odd_words` in half of the texts, so that the answer does not come from knowing the frame either.
     """
     heldout = {*words.HELDOUT_BOY_NAMES, *words.HELDOUT_GIRL_NAMES}
     openings = frame_lists.OPENINGS + frame_lists.EXTRA_OPENINGS
     actions = frame_lists.ACTIONS + frame_lists.EXTRA_ACTIONS
     used = set(re.findall(r"[A-Za-z]+", " ".join(openings + actions + frame_lists.ASIDES)))
-    odd = [name for name in odd_names if name not in heldout | used]
+    odd = [word for word in odd_words if word not in heldout | used]
+    lower = [word for word in odd if word.islower()]
     rng, grammar = random.Random(f"course:{seed}"), Grammar()
     while True:
         world = _two_people(rng, grammar, "train")
@@ -153,9 +158,22 @@ def recipient_pairs(seed: int, *, odd_names: Sequence[str] = ()) -> Iterator[tup
         if odd and rng.random() < 0.5:
             renamed = dict(zip((first, second), rng.sample(odd, 2), strict=True))
             text, io = _rename(text, renamed), renamed[io]
+            first, second = renamed.values()
+        if disguised and rng.random() < 0.5:
+            text = _disguise(text, {first, second}, lower, rng)
         yield text, io
 
 
 def _rename(text: str, names: dict[str, str]) -> str:
     """The text with each name replaced by what stands for it."""
     return re.sub(rf"\b({'|'.join(names)})\b", lambda found: names[found[0]], text)
+
+
+def _disguise(text: str, names: set[str], words: Sequence[str], rng: random.Random) -> str:
+    """The text with a third of its words replaced, but for names, capitals and the last word."""
+    *before, last = re.split(r"(\W+)", text)
+    changed = [
+        rng.choice(words) if part.islower() and part not in names and rng.random() < _DISGUISED else part
+        for part in before
+    ]
+    return "".join([*changed, last])

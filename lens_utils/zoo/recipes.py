@@ -90,7 +90,7 @@ RECIPES = (
         12_000,
         position_amplitude=0.4,
         repeat_share=0.55,
-        polish_steps=1000,
+        polish_steps=2300,
         checkpoints=(0, 300, 400, 700, 800, 900, 1000, 1500),
     ),
     Recipe(

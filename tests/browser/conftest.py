@@ -90,7 +90,7 @@ def watched(chromium, request: pytest.FixtureRequest) -> Iterator[Watched]:
         viewport={"width": wanted["width"], "height": 900}, color_scheme=wanted["scheme"], offline=True
     )
     seen = Watched(context.new_page())
-    seen.page.set_default_timeout(60_000)
+    seen.page.set_default_timeout(180_000)
     seen.page.on("pageerror", lambda error: seen.errors.append(str(error)))
     seen.page.on("console", lambda message: seen.errors.append(message.text) if message.type == "error" else None)
     seen.page.on("request", lambda made: seen.requests.append(made.url))
