@@ -82,11 +82,12 @@ def _worst(identities: Iterable[Identity]) -> tuple[Identity, ...]:
 
 
 def tables(findings: Findings) -> dict[str, Table]:
-    """Heads, sources, tokens."""
-    from lens_utils.attention.tables import heads_table, sources_table, tokens_table
+    """Heads with their intervals and nulls, sources, tokens."""
+    from lens_utils.attention.tables import heads_table, sources_table, tokens_table, uncertainty_table
 
     return {
         "heads": heads_table(findings.studies, masked=findings.masked),
+        "uncertainty": uncertainty_table(findings.studies, masked=findings.masked),
         "sources": sources_table(findings.studies),
         "tokens": tokens_table(findings.studies, masked=findings.masked),
     }

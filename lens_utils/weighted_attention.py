@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lens_utils import hook_names
-from lens_utils.axes import HeadVectors, Pattern
+from lens_utils.axes import HeadVectors, Pattern, Resid
 from lens_utils.hooked_transformer import HookedTransformer
 from lens_utils.identities import Identity
 
@@ -126,47 +126,38 @@ def _layer_checks(model: HookedTransformer, cache: Mapping[str, Tensor], layer: 
     pattern, v, z, attn_out = (
         cache[name(layer)].double() for name in (hook_names.pattern, hook_names.v, hook_names.z, hook_names.attn_out)
     )
-    weights, bias = model.W_O[layer].detach().double(), model.b_O[layer].detach().double()
-    eps, keys, width = torch.finfo(cache[hook_names.z(layer)].dtype).eps, pattern.shape[-1], weights[..., 0].numel()
-    written = moved(v, weights)
-    out = einsum(pattern, written, "batch head query key, batch key head d_model -> batch query d_model") + bias
+    W_O, b_O = model.W_O[layer].detach().double(), model.b_O[layer].detach().double()
+    summed, out = attention_times_value(pattern, v), _written(pattern, v, W_O) + b_O
     by_source = reduce(value_along_z(pattern, v), "batch head query key -> batch query head", "sum")
-    z_scale = float(attention_times_value(pattern, v.abs()).max())
-    out_scale = float(
-        einsum(
-            attention_times_value(pattern, v.abs()),
-            weights.abs(),
-            "batch query head d_head, head d_head d_model -> batch query d_model",
-        ).max()
-        + bias.abs().max()
-    )
-    z_room, out_room = 8 * eps * keys**0.5 * z_scale, 8 * eps * (keys * width) ** 0.5 * out_scale
     rows = reduce(pattern, "batch head query key -> batch head query", "sum")
-    tiny = torch.finfo(torch.float32).tiny
-    return (
-        Identity(
-            "rows sum to one", f"sum_j A_ij = 1 (layer {layer})", _gap(rows, torch.ones_like(rows)), 8 * eps * keys**0.5
-        ),
-        Identity(
-            "attention times value",
-            f"sum_j A_ij v_j = z (layer {layer})",
-            _gap(attention_times_value(pattern, v), z),
-            z_room + tiny,
-        ),
-        Identity(
+    keys, d_head, width = pattern.shape[-1], z.shape[-1], W_O[..., 0].numel()
+    eps = torch.finfo(cache[hook_names.z(layer)].dtype).eps
+    z_room = 8 * eps * keys**0.5 * _top(attention_times_value(pattern, v.abs()))
+    out_room = 8 * eps * (keys * width) ** 0.5 * (_top(_written(pattern, v.abs(), W_O.abs())) + _top(b_O))
+    checks = (
+        ("rows sum to one", "sum_j A_ij = 1", rows - 1, 8 * eps * keys**0.5),
+        ("attention times value", "sum_j A_ij v_j = z", summed - z, z_room),
+        (
             "sources along z",
-            f"sum_j A_ij v_j . z_i / ||z_i|| = ||z_i|| (layer {layer})",
-            _gap(by_source, z.norm(dim=-1)),
-            z_room * z.shape[-1] ** 0.5 + tiny,
+            "sum_j A_ij v_j . z_i / ||z_i|| = ||z_i||",
+            by_source - z.norm(dim=-1),
+            z_room * d_head**0.5,
         ),
-        Identity(
-            "moved vectors",
-            f"sum over heads and sources of A_ij f(x_j), + b_O = attn_out (layer {layer})",
-            _gap(out, attn_out),
-            out_room + tiny,
-        ),
+        ("moved vectors", "sum over heads and sources of A_ij f(x_j), + b_O = attn_out", out - attn_out, out_room),
+    )
+    # A head that writes nothing has no rounding at all: its error is 0, its room must not be
+    tiny = torch.finfo(torch.float32).tiny
+    return tuple(
+        Identity(name, f"{statement} (layer {layer})", float(gap.abs().max()), room + tiny)
+        for name, statement, gap, room in checks
     )
 
 
-def _gap(one: Tensor, other: Tensor) -> float:
-    return float((one - other).abs().max())
+def _written(pattern: Pattern, v: HeadVectors, W_O: Float[Tensor, "head d_head d_model"]) -> Resid:
+    """sum over heads and sources of A_ij f(x_j)."""
+    return einsum(pattern, moved(v, W_O), "batch head query key, batch key head d_model -> batch query d_model")
+
+
+def _top(values: Tensor) -> float:
+    # A missing value shows as a missing error; the room it is given stays a number
+    return float(values.nan_to_num().abs().max())

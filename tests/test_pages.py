@@ -14,7 +14,7 @@ import torch
 from site_example import HOSTILE, drawn, manifest, patterns, tables, write_site
 
 from lens_utils import figures, pages
-from lens_utils.pages.encode import json_for_page, plain, plain_figure
+from lens_utils.pages.encode import json_for_page, packed_cells, plain, plain_figure
 from lens_utils.pages.site import ASSET_NAMES
 from lens_utils.tables import Column, Table
 
@@ -147,9 +147,9 @@ def test_figures_on_the_page_carry_their_data(result: Parsed):
 
 
 def test_large_figures_are_linked_instead(tmp_path: Path):
-    values = np.random.default_rng(0).normal(size=(200, 400))
-    names = [str(index) for index in range(400)]
-    large = figures.heatmap(values, x_labels=names, y_labels=names[:200], title="t", caption="c")
+    values = np.random.default_rng(0).normal(size=(600, 400))
+    names = [str(index) for index in range(600)]
+    large = figures.heatmap(values, x_labels=names[:400], y_labels=names, title="t", caption="c")
     pages.render_result(tmp_path, manifest=manifest(), tables=tables(), figures={"large": large}, summary="s")
     page = Parsed((tmp_path / "index.html").read_text(encoding="utf-8"))
     assert not [block for block in page.blocks if "data" in block]
@@ -163,6 +163,32 @@ def test_heatmaps_lie_beside_their_page_as_svg(site: Path):
     assert sorted(path.name for path in folder.glob("*.svg")) == ["grids.svg", "heatmap.svg"]
     page = Parsed((folder / "heatmap.html").read_text(encoding="utf-8"))
     assert "heatmap.svg" in [attrs.get("href") for attrs in page.all("a")]
+
+
+@pytest.mark.parametrize("low", [0.0, -2.0])
+def test_packed_cells_hold_every_value_to_a_step(low: float):
+    values = np.random.default_rng(0).uniform(low, 2, size=(5, 7))
+    values[0, 1:] = values[2, 3] = values[4] = np.nan
+    values[1, 0] = 0.0
+    sent = packed_cells(values, low, 2.0)
+    assert sent["widths"] == [1, 7, 7, 7, 0]
+    codes = np.frombuffer(base64.b64decode(sent["packed"]), dtype=np.uint8).astype(float)
+    back = np.full((5, sent["columns"]), 255.0)
+    back[np.arange(7) < np.array(sent["widths"])[:, None]] = codes
+    assert ((back == 255) == np.isnan(values)).all()
+    restored = np.where(back == 255, np.nan, low + back * sent["step"])
+    np.testing.assert_allclose(restored, values, atol=(2 - low) / 508 + 1e-12)
+    assert restored[1, 0] == 0, "nothing stays nothing"
+
+
+def test_small_figures_keep_their_digits_and_large_ones_are_packed(tmp_path: Path):
+    values = np.random.default_rng(0).normal(size=(200, 160))
+    names = [str(index) for index in range(200)]
+    for rows, packed in ((180, False), (200, True)):
+        drawn = figures.heatmap(values[:rows], x_labels=names[:160], y_labels=names[:rows], title="t", caption="c")
+        pages.render_result(tmp_path, manifest=manifest(), tables=tables(), figures={"x": drawn}, summary="s")
+        (block,) = [block for block in Parsed((tmp_path / "x.html").read_text()).blocks if "data" in block]
+        assert isinstance(block["data"][0]["z"], dict) == packed
 
 
 @pytest.mark.parametrize(("heads", "size", "limit"), [(16, 128, 1_000_000), (144, 64, 4_000_000)])

@@ -26,12 +26,11 @@ def cells_of(panel: ET.Element, shape: tuple[int, int]) -> np.ndarray:
     found = np.full(shape, "", dtype=object)
     for path in panel.iter(f"{SVG}path"):
         drawn = path.attrib["d"]
-        runs = re.findall(r"M(\d+) (\d+)h(\d+)v1h-(\d+)z", drawn)
-        assert "".join(f"M{x} {y}h{w}v1h-{back}z" for x, y, w, back in runs) == drawn
-        for x, y, width, back in runs:
-            assert width == back
+        runs = re.findall(r"M(\d+) (\d+)h(\d+)", drawn)
+        assert "".join(f"M{x} {y}h{width}" for x, y, width in runs) == drawn
+        for x, y, width in runs:
             assert (found[int(y), int(x) : int(x) + int(width)] == "").all(), "no cell is drawn twice"
-            found[int(y), int(x) : int(x) + int(width)] = path.attrib["fill"]
+            found[int(y), int(x) : int(x) + int(width)] = path.attrib["stroke"]
     return found
 
 

@@ -7,7 +7,7 @@ import torch
 from toy_text import reading_model
 
 from lens_utils import token_predictions as module
-from lens_utils.planted import BETA, induction_model
+from lens_utils.planted import BETA, PlantedModel, PlantedShape, induction_model, null_head
 from lens_utils.prompts import LUCY_PROMPT, MOON_PROMPT, TokenizedText, tokenize_prompt
 from lens_utils.token_predictions import (
     masked_copies,
@@ -48,7 +48,8 @@ def test_planted_induction_predicts_the_second_copy_exactly():
 
 def test_rank_counts_only_what_is_likelier():
     """All logits equal: no token is likelier than another."""
-    found = token_predictions(induction_model().build(), text_of([0, 1, 2, 3]), k=3)
+    model = PlantedModel(PlantedShape(9, 17), ((null_head(),),)).build()
+    found = token_predictions(model, text_of([0, 1, 2, 3]), k=3)
     assert found.rank.tolist() == [0, 0, 0]
     assert found.log_prob.tolist() == pytest.approx([-math.log(9)] * 3)
 

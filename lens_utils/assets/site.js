@@ -26,8 +26,19 @@ Object.defineProperty(Element.prototype, "innerHTML", {
     watcher.observe(host);
   }
 
+  // Many cells come as one byte each, without what is blank at the end of a row.
+  function unpacked({ packed, columns, widths, low, step }) {
+    const bytes = atob(packed);
+    let at = 0;
+    return widths.map((width) => [...Array(columns).keys()].map((column) => {
+      const code = column < width ? bytes.charCodeAt(at++) : 255;
+      return code === 255 ? null : Number((low + step * code).toPrecision(3));
+    }));
+  }
+
   function plot(host) {
     const figure = read(host);
+    for (const trace of figure.data) if (trace.z?.packed !== undefined) trace.z = unpacked(trace.z);
     const themes = JSON.parse(document.getElementById("plot-theme").textContent);
     const view = host.querySelector(".canvas");
     const config = {

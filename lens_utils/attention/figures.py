@@ -2,9 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lens_utils import figures
@@ -16,8 +15,6 @@ from lens_utils.visible_text import running
 
 PAIRS = ("pattern", "value_norm_weighted", "norm_weighted")
 """The definitions with one weight of 0 or more for each query and key: shown side by side."""
-DIGITS = 3
-"""Decimals of a heatmap's largest value: a screen shows no more, and pages stay small."""
 
 
 def attention_page(studies: Sequence[TextStudy], name: str, *, causal: bool) -> Page:
@@ -65,13 +62,13 @@ def side_by_side(studies: Sequence[TextStudy], layer: int, *, n_layers: int) -> 
     """Raw and weighted maps of one layer's heads next to each other, every prompt."""
     fragments: list[Fragment] = []
     for study in studies:
-        maps = [getattr(study.weighted, VIEWS[name].field)[layer] for name in PAIRS]
+        visible = study.visible[layer]
+        maps = [_seen(getattr(study.weighted, VIEWS[name].field)[layer], visible) for name in PAIRS]
         heads = len(maps[0])
         order = [(head, index) for head in range(heads) for index in range(len(PAIRS))]
         symbols = [VIEWS[name].symbol for name in PAIRS]
-        seen = study.visible[layer]
         drawn = figures.small_heatmaps(
-            [(f"L{layer}H{head} {symbols[index]}", _rounded(maps[index], seen)[head]) for head, index in order],
+            [(f"L{layer}H{head} {symbols[index]}", maps[index][head]) for head, index in order],
             title=_of_layer("Raw and weighted, side by side", layer, n_layers),
             caption=f"Rows are queries, columns keys. Each head three times: {', '.join(symbols)}; one colour scale "
             "for each, shared by all heads, so that a pale weighted map is a head that moves little.",
@@ -90,9 +87,8 @@ def z_page(studies: Sequence[TextStudy], layer: int, *, n_layers: int) -> Page:
     """Attention times value itself, [query, d_head], of one layer's heads, every prompt."""
     fragments: list[Fragment] = []
     for study in studies:
-        z = _rounded(study.weighted.z[layer])
         drawn = figures.small_heatmaps(
-            [(f"L{layer}H{head} z", each) for head, each in enumerate(z)],
+            [(f"L{layer}H{head} z", each) for head, each in enumerate(study.weighted.z[layer])],
             title=_of_layer("Attention times value", layer, n_layers),
             caption="Rows are queries, columns the head's dimensions; one signed colour scale for all heads.",
             columns=4,
@@ -110,15 +106,9 @@ def _of_layer(words: str, layer: int, n_layers: int) -> str:
     return f"{words}, layer {layer}" if n_layers > 1 else words
 
 
-def _rounded(
-    maps: Float[Tensor, "head query column"], seen: Tensor | None = None
-) -> Float[np.ndarray, "head query column"]:
-    """`DIGITS` decimals of the largest value; entries that a query cannot see are left blank (nan)."""
-    cells = maps.double().numpy()
-    top = float(np.abs(cells).max(initial=0.0))
-    decimals = DIGITS - int(np.ceil(np.log10(top))) if top > 0 else 0
-    cells = np.round(cells, max(decimals, 0))
-    return cells if seen is None else np.where(seen.numpy(), cells, np.nan)
+def _seen(maps: Float[Tensor, "head query key"], visible: Bool[Tensor, "query key"]) -> Float[Tensor, "head query key"]:
+    """The maps with what a query cannot see left blank (nan)."""
+    return maps.double().masked_fill(~visible, torch.nan)
 
 
 def tokens_page(studies: Sequence[TextStudy], *, masked: bool) -> Page:

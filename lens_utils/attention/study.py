@@ -28,7 +28,6 @@ from lens_utils.weighted_attention import (
 
 MAX_CELLS = 8_000_000
 """Heads x tokens^2 of one prompt, at most: a page of four views of that size is 40 MB."""
-WITH_INTERVAL = ("entropy", "first")
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,7 @@ def scored(
     rows = row_scores(pattern.double(), text)
     equal = visible.double() / visible.sum(-1, keepdim=True)
     uniform = {name: values[:, 0].nanmean(-1) for name, values in row_scores(equal[:, None], text).items()}
-    bounds = {name: [[_interval(row, seed) for row in layer] for layer in rows[name]] for name in WITH_INTERVAL}
+    bounds = {name: [[_interval(row, seed) for row in layer] for layer in values] for name, values in rows.items()}
     return RowScores(rows, uniform, bounds)
 
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lens_utils.attention.study import WITH_INTERVAL, TextStudy
+from lens_utils.attention.study import TextStudy
 from lens_utils.attention.views import VIEWS
 from lens_utils.tables import TOKEN_UNIT, Column, Table
 from lens_utils.weighted_attention import share_on
@@ -25,48 +25,58 @@ def table(rows: Iterable[Mapping[str, Any]], columns: dict[str, Column], caption
 
 def heads_table(studies: Sequence[TextStudy], *, masked: bool) -> Table:
     """One row a prompt and head: how spread its attention is, how far and where it goes."""
+    columns = {"prompt": PROMPT, "head": HEAD} | _scores(masked=masked)
+    columns |= {
+        "first_norm_weighted": Column(
+            "`first` of the norm-weighted map: how much that attention moves.", "share of weight"
+        ),
+        "z_norm": Column("Mean norm of attention times value (z)."),
+    }
+    rows = (row for study in studies for row in _head_rows(study))
+    return table(rows, columns, "What each head does on each prompt; intervals and nulls stand in `uncertainty`.")
+
+
+def uncertainty_table(studies: Sequence[TextStudy], *, masked: bool) -> Table:
+    """Intervals and the uniform null beside the scores of `heads_table`."""
+    columns = {"prompt": PROMPT, "head": HEAD}
+    for name, column in _scores(masked=masked).items():
+        columns[name] = column
+        columns[f"{name}_uniform"] = Column(f"{name} of attention equal on all visible keys: the null.", column.unit)
+        columns[f"{name}_low"] = Column(f"Lower end of the 95 % interval of {name}.", column.unit)
+        columns[f"{name}_high"] = Column(f"Upper end of the 95 % interval of {name}.", column.unit)
+    caption = (
+        "The scores of each head beside those of uniform attention. Intervals by bootstrap over the prompt's tokens, "
+        "which depend on each other: too narrow."
+    )
+    rows = (row for study in studies for row in _head_rows(study))
+    return table(rows, columns, caption)
+
+
+def _scores(*, masked: bool) -> dict[str, Column]:
     columns = {
-        "prompt": PROMPT,
-        "head": HEAD,
         "entropy": Column("Mean entropy of the pattern's rows; 0 is one key only.", "nats"),
         "distance": Column("Mean of query minus key position, attention-weighted; negative is ahead.", "tokens"),
         "first": Column("Mean attention to the first position, from all others.", SHARE),
-        "first_norm_weighted": Column("The same share of the norm-weighted map.", "share of weight"),
         "itself": Column("Mean attention to itself, from all positions but the first.", SHARE),
     }
     if masked:
         columns["ahead"] = Column("Mean attention to later positions.", SHARE)
         columns["special"] = Column("Mean attention to special tokens ([CLS], [SEP]).", SHARE)
-    columns["z_norm"] = Column("Mean norm of attention times value (z).")
-    scores = [name for name in columns if name in studies[0].scores.rows]
-    for name in scores:
-        columns[f"{name}_uniform"] = Column(
-            f"{name} of attention equal on all visible keys: the null.", columns[name].unit
-        )
-    for name in WITH_INTERVAL:
-        for end, words in (("low", "Lower"), ("high", "Upper")):
-            columns[f"{name}_{end}"] = Column(f"{words} end of the 95 % interval of {name}.", columns[name].unit)
-    caption = (
-        "What each head does on each prompt, beside uniform attention. Intervals by bootstrap over the prompt's "
-        "tokens, which depend on each other: too narrow."
-    )
-    return table((row for study in studies for row in _head_rows(study, scores)), columns, caption)
+    return columns
 
 
-def _head_rows(study: TextStudy, scores: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _head_rows(study: TextStudy) -> Iterator[dict[str, Any]]:
     found = study.scores
-    means = {name: found.mean(name) for name in scores}
+    means = {name: found.mean(name) for name in found.rows}
     z_norm = study.weighted.z.double().norm(dim=-1).mean(-1)
     weighted = share_on(study.weighted.norm_weighted[..., 1:, :].double(), [0]).nanmean(-1)
     for layer in range(z_norm.shape[0]):
         for head in range(z_norm.shape[1]):
             row: dict[str, Any] = {"prompt": study.text.index, "head": f"L{layer}H{head}"}
             row |= {"z_norm": float(z_norm[layer, head]), "first_norm_weighted": float(weighted[layer, head])}
-            for name in scores:
-                row[name] = float(means[name][layer, head])
-                row[f"{name}_uniform"] = float(found.uniform[name][layer])
-            for name in WITH_INTERVAL:
+            for name, mean in means.items():
                 interval = found.bounds[name][layer][head]
+                row |= {name: float(mean[layer, head]), f"{name}_uniform": float(found.uniform[name][layer])}
                 row[f"{name}_low"] = interval.low if interval else float("nan")
                 row[f"{name}_high"] = interval.high if interval else float("nan")
             yield row

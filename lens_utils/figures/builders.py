@@ -70,18 +70,8 @@ def small_heatmaps(
     rows = math.ceil(len(panels) / columns)
     scales = list(opts.get("scales") or [opts.get("colorbar", "")] * len(panels))
     parts.check_length("scales", scales, len(panels))
-    names = list(dict.fromkeys(scales))
-    ends = {
-        name: parts.bounds(np.stack([cells for cells, own in zip(arrays, scales, strict=True) if own == name]), opts)
-        for name in names
-    }
     grid = parts.figure(title, {}, height=60 + 190 * rows)
-    for index, cells in enumerate(arrays):
-        trace = parts.heatmap_trace(cells, opts, bounds=ends[scales[index]])
-        trace.showscale = scales.index(scales[index]) == index
-        trace.colorbar = parts.stacked_colorbar(scales[index], names.index(scales[index]), slots=max(rows, len(names)))
-        trace.xaxis, trace.yaxis = parts.axis("x", index % columns), parts.axis("y", index // columns)
-        grid.add_trace(trace)
+    grid.add_traces(parts.panel_traces(arrays, scales, opts, columns=columns))
     parts.lay_out_panels(grid, rows, columns, [name for name, _ in panels])
     for given, size, update in (("x_labels", 1, grid.update_xaxes), ("y_labels", 0, grid.update_yaxes)):
         if given in opts:

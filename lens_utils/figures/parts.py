@@ -147,10 +147,24 @@ def lay_out_panels(grid: go.Figure, rows: int, columns: int, names: Sequence[str
         )
 
 
-def stacked_colorbar(name: str, place: int, *, slots: int) -> dict[str, Any]:
-    """Colour bar `place` of several, one under the other from the top, each in one of `slots` equal parts."""
-    share = 1 / slots
-    return colorbar({"colorbar": name}) | {"len": share, "y": 1 - place * share, "yanchor": "top"}
+def panel_traces(
+    arrays: Sequence[np.ndarray], scales: Sequence[str], options: Mapping[str, Any], *, columns: int
+) -> list[go.Heatmap]:
+    """One heatmap a panel; panels whose scale has one name share its ends, and its first shows the colour bar."""
+    names = list(dict.fromkeys(scales))
+    slots = max(-(-len(arrays) // columns), len(names))
+    traces = []
+    for place, name in enumerate(names):
+        own = [index for index, scale in enumerate(scales) if scale == name]
+        ends = bounds(np.stack([arrays[index] for index in own]), options)
+        for index in own:
+            trace = heatmap_trace(arrays[index], options, bounds=ends)
+            trace.update(xaxis=axis("x", index % columns), yaxis=axis("y", index // columns))
+            trace.showscale = index == own[0]
+            # One bar under the other, from the top
+            trace.colorbar = colorbar({"colorbar": name}) | {"len": 1 / slots, "y": 1 - place / slots, "yanchor": "top"}
+            traces.append((index, trace))
+    return [trace for _, trace in sorted(traces, key=lambda pair: pair[0])]
 
 
 def figure(title: str, options: Mapping[str, Any], *, height: int, data: Sequence[Any] = ()) -> go.Figure:

@@ -1,17 +1,18 @@
 """Heatmap figures as SVG text: every cell exact, drawn as vectors, without a browser or a further library.
 
-The cells of one colour are one path, so that a grid of thousands stays small. Colours have 256 steps, as on a screen.
+The cells of one colour are one path of strokes as high as a cell, so that a grid of thousands stays small. Colours have
+256 steps, as on a screen.
 """
 
 import html
-from typing import Any
+from typing import Any, NamedTuple
 from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from lens_utils.figures import theme
-from lens_utils.figures.parts import Figure, array
+from lens_utils.figures.parts import Figure, Number, array
 
 WIDTH, BAR = 960, 96
 """Width of the picture and, at its right, of the room for colour bars; pixels."""
@@ -19,6 +20,15 @@ _STEPS = 255
 _INK, _SOFT = "#20262c", "#5b6670"
 _LETTER = 6.2
 """Width of a letter of 11 pixels, roughly."""
+
+
+class _Box(NamedTuple):
+    """Where the panels are drawn, in pixels."""
+
+    x: float
+    y: float
+    width: float
+    height: float
 
 
 def heatmap_svg(figure: Figure) -> str | None:
@@ -29,16 +39,15 @@ def heatmap_svg(figure: Figure) -> str | None:
     layout, labels = drawing.layout, _labels(drawing.layout)
     left = 16 + _LETTER * max((len(each) for each in labels["y"]), default=0)
     below = 16 + 0.75 * _LETTER * max((len(each) for each in labels["x"]), default=0)
-    top, height = 64, float(layout.height or 400)
-    box = (left, top, WIDTH - left - BAR, height)
+    box = _Box(left, 64.0, WIDTH - left - BAR, float(layout.height or 400))
     parts = [_words(figure.title, 16, 26, size=16, weight=600)]
     for trace in drawing.data:
         parts.append(_panel(trace, layout, box))
     for note in layout.annotations:
-        x, y = box[0] + note.x * box[2], box[1] + (1 - note.y) * box[3] - 5
+        x, y = box.x + note.x * box.width, box.y + (1 - note.y) * box.height - 5
         parts.append(_words(html.unescape(note.text), x, y, anchor="middle"))
     parts += [*_axis_labels(labels, layout, box, array(drawing.data[0].z).shape), *_bars(drawing.data, box)]
-    total = top + height + below
+    total = box.y + box.height + below
     ends = f'viewBox="0 0 {WIDTH} {_short(total)}" width="{WIDTH}" height="{_short(total)}"'
     style = 'font-family="system-ui, Segoe UI, Roboto, Liberation Sans, sans-serif"'
     title, caption = _clean(figure.title), _clean(figure.caption)
@@ -47,7 +56,7 @@ def heatmap_svg(figure: Figure) -> str | None:
     return "\n".join([head, about, '<rect width="100%" height="100%" fill="#fff"/>', *parts, "</svg>", ""])
 
 
-def _panel(trace: Any, layout: Any, box: tuple[float, float, float, float]) -> str:
+def _panel(trace: Any, layout: Any, box: _Box) -> str:
     """One heatmap: a ground for what is blank, and a path for each colour, in units of cells."""
     cells = array(trace.z)
     across, down = (layout[f"{letter}axis{(getattr(trace, letter + 'axis') or letter)[1:]}"].domain for letter in "xy")
@@ -55,27 +64,26 @@ def _panel(trace: Any, layout: Any, box: tuple[float, float, float, float]) -> s
     x, y, width, height = box
     rows, columns = cells.shape
     scale = f"scale({_short((x1 - x0) * width / columns)} {_short((y1 - y0) * height / rows)})"
-    place = f"translate({_short(x + x0 * width)} {_short(y + (1 - y1) * height)}) {scale}"
-    ground = f'<rect width="{columns}" height="{rows}" fill="#f2f4f5"/>'
+    # Half a cell down, since a stroke lies on both sides of its line
+    place = f"translate({_short(x + x0 * width)} {_short(y + (1 - y1) * height)}) {scale} translate(0 0.5)"
+    ground = f'<rect y="-0.5" width="{columns}" height="{rows}" fill="#f2f4f5"/>'
     steps = _step(cells, trace.zmin, trace.zmax)
     palette = _palette(trace.meta)
-    paths = [f'<path fill="{palette[step]}" d="{_runs(steps == step)}"/>' for step in np.unique(steps[steps >= 0])]
+    paths = [f'<path stroke="{palette[step]}" d="{_runs(steps == step)}"/>' for step in np.unique(steps[steps >= 0])]
     return f'<g transform="{place}" shape-rendering="crispEdges">{ground}{"".join(paths)}</g>'
 
 
-def _step(cells: Float[np.ndarray, "row column"], low: float, high: float) -> Int[np.ndarray, "row column"]:
+def _step(cells: Float[np.ndarray, "row column"], low: Number, high: Number) -> Int[np.ndarray, "row column"]:
     """Each cell's colour from 0 to 255; -1 for a blank one."""
     share = (cells - low) / ((high - low) or 1.0)
     return np.where(np.isfinite(share), np.rint(np.clip(np.nan_to_num(share), 0, 1) * _STEPS), -1).astype(int)
 
 
 def _runs(chosen: Any) -> str:
-    """Path data that covers the chosen cells, neighbours in a row as one rectangle."""
+    """Path data along the chosen cells, neighbours in a row as one stroke."""
     edges = np.diff(np.pad(chosen.astype(int), ((0, 0), (1, 1))), axis=1)
     starts, ends = np.argwhere(edges == 1), np.argwhere(edges == -1)
-    return "".join(
-        f"M{start} {row}h{end - start}v1h{start - end}z" for (row, start), (_, end) in zip(starts, ends, strict=True)
-    )
+    return "".join(f"M{start} {row}h{end - start}" for (row, start), (_, end) in zip(starts, ends, strict=True))
 
 
 def _palette(kind: str) -> list[str]:
@@ -96,9 +104,7 @@ def _labels(layout: Any) -> dict[str, list[str]]:
     }
 
 
-def _axis_labels(
-    labels: dict[str, list[str]], layout: Any, box: tuple[float, float, float, float], shape: tuple[int, ...]
-) -> list[str]:
+def _axis_labels(labels: dict[str, list[str]], layout: Any, box: _Box, shape: tuple[int, ...]) -> list[str]:
     x, y, width, height = box
     found = []
     for letter, axis, length, count in (("x", layout.xaxis, width, shape[1]), ("y", layout.yaxis, height, shape[0])):
@@ -111,12 +117,12 @@ def _axis_labels(
     return found
 
 
-def _bars(traces: Any, box: tuple[float, float, float, float]) -> list[str]:
+def _bars(traces: Any, box: _Box) -> list[str]:
     """A colour bar for each scale: the colours from bottom to top, the ends' values beside them."""
     found: list[str] = []
     shown = [trace for trace in traces if trace.showscale is not False]
     for index, trace in enumerate(shown):
-        x, y, height = WIDTH - BAR + 24, box[1] + index * 150, 104
+        x, y, height = WIDTH - BAR + 24, box.y + index * 150, 104
         stops = "".join(
             f'<stop offset="{_short(at)}" stop-color="{colour}"/>' for at, colour in theme.scale(trace.meta, "light")
         )
@@ -132,8 +138,8 @@ def _bars(traces: Any, box: tuple[float, float, float, float]) -> list[str]:
 
 def _words(
     text: str,
-    x: float,
-    y: float,
+    x: Number,
+    y: Number,
     *,
     size: int = 11,
     weight: int = 400,
@@ -152,5 +158,5 @@ def _clean(text: str) -> str:
     return "".join(letter if letter >= " " and not "\ud800" <= letter <= "\udfff" else "\ufffd" for letter in text)
 
 
-def _short(number: float) -> str:
+def _short(number: Number) -> str:
     return f"{number:.6g}"

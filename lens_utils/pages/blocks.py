@@ -5,12 +5,14 @@ from typing import Any
 import numpy as np
 
 from lens_utils.figures import Figure, heatmap_svg, theme
-from lens_utils.pages.encode import humanised, json_for_page, plain_figure
+from lens_utils.pages.encode import humanised, json_for_page, packed_cells, plain_figure
 from lens_utils.pages.fragments import AttentionGrid, Component, Fragment, Heading, Page, Text
 from lens_utils.tables import TOKEN_UNIT, Table, display_cells
 from lens_utils.visible_text import visible
 
 MAX_ROWS = 200
+PACKED_ABOVE = 30_000
+"""Cells of a figure; more are sent as a byte each."""
 _PLOT_THEME = {
     scheme: {
         "template": theme.template(scheme),
@@ -47,6 +49,7 @@ def figure_block(figure: Figure, name: str) -> dict[str, Any]:
     """A figure's heading, caption, JSON and (heatmaps) SVG; template and title stay out, the page has its own."""
     drawing = plain_figure(figure.figure.to_dict())
     layout = drawing["layout"]
+    data = _with_packed_cells(figure, drawing["data"])
     layout.pop("template", None)
     layout.pop("title", None)
     return {
@@ -57,8 +60,20 @@ def figure_block(figure: Figure, name: str) -> dict[str, Any]:
         "height": layout.get("height", 360),
         "width": _least_width(layout),
         "svg": heatmap_svg(figure) or "",
-        "json": json_for_page({"data": drawing["data"], "layout": layout}),
+        "json": json_for_page({"data": data, "layout": layout}),
     }
+
+
+def _with_packed_cells(figure: Figure, traces: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The traces, the cells of heatmaps packed where they are so many that no one reads their digits."""
+    drawn: Any = figure.figure.data
+    maps = {index: trace for index, trace in enumerate(drawn) if trace.type == "heatmap"}
+    if sum(len(trace.z) * len(trace.z[0]) for trace in maps.values()) <= PACKED_ABOVE:
+        return traces
+    return [
+        trace | {"z": packed_cells(maps[index].z, maps[index].zmin, maps[index].zmax)} if index in maps else trace
+        for index, trace in enumerate(traces)
+    ]
 
 
 def _least_width(layout: dict[str, Any]) -> int:

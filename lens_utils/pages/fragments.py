@@ -95,14 +95,12 @@ def attention_grid(
     Each weight is sent as one byte, in 255 steps up to its head's largest (`signed`: 127 on either side of 0), so that
     144 heads of 64 tokens stay under 1 MB. `groups` (a name a head, as `Layer 0`) puts a heading above the heads that
     follow each other under one name; `causal=False` (masked models) shows the upper triangle too.
-    Raises `ValueError` when tokens, names or groups do not fit the patterns, for a missing value, and for a negative
-    one unless `signed`.
+    Raises `ValueError` when tokens, names or groups do not fit, for missing values, for negative ones unless `signed`.
     """
     weights = patterns.detach().cpu().double().numpy()
     heads, queries, keys = weights.shape
     sizes = [("tokens", tokens, keys), ("tokens", tokens, queries), ("names", names, heads)]
-    sizes += [("groups", groups, heads)] if groups else []
-    for label, given, size in sizes:
+    for label, given, size in [*sizes, *([("groups", groups, heads)] if groups else [])]:
         if len(given) != size:
             raise ValueError(f"{label} has {len(given)} entries: patterns of shape {weights.shape} need {size}")
     if not (np.isfinite(weights).all() and (signed or (weights >= 0).all())):
@@ -115,7 +113,7 @@ def attention_grid(
         "tokens": [visible(token) for token in tokens],
         "names": [visible(name) for name in names],
         "groups": [visible(name) for name in groups],
-        "largest": plain(list(largest.tolist())),
+        "largest": plain(largest.tolist()),
         "cells": base64.b64encode(cells.tobytes()).decode(),
         "zero": zero,
         "steps": steps,
