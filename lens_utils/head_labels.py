@@ -2,7 +2,7 @@
 
 A head gets a label when all of this holds:
 1. the lower bound of its lift (95 %, bootstrap over prompts) reaches the rule's threshold, which is calibrated on
-   planted heads of known kind and on heads of models with shuffled weights (`python -m experiments.ground_truth`);
+   planted heads of known kind (`python -m experiments.ground_truth`, which also tries models with shuffled weights);
 2. its excess over a uniform head survives Benjamini-Hochberg at 5 % over all heads and rules;
 3. no other rule explains it. Target sets overlap: the previous token mostly lies in the same clause. Rule X explains
    rule Y in a head when X has at least three quarters of Y's lift, and less than half of Y's lift is left on those
