@@ -94,8 +94,8 @@ def tables(findings: Findings) -> dict[str, Table]:
 
 
 def figures(findings: Findings) -> dict[str, Figure | Page]:
-    """A page for each view of attention, a grid of heatmaps and of z a layer, and the text by loss."""
-    from lens_utils.attention.figures import attention_page, side_by_side, tokens_page, z_page
+    """A page for each view of attention, grids of heatmaps and of z a layer, z on the text, the text by loss."""
+    from lens_utils.attention.figures import attention_page, side_by_side, tokens_page, z_page, z_text
     from lens_utils.attention.views import VIEWS
 
     studies = findings.studies
@@ -105,7 +105,7 @@ def figures(findings: Findings) -> dict[str, Figure | Page]:
         made[f"side_by_side_l{layer}"] = side_by_side(studies, layer, n_layers=n_layers)
     for layer in range(n_layers):
         made[f"z_l{layer}"] = z_page(studies, layer, n_layers=n_layers)
-    return made | {"token_predictions": tokens_page(studies, masked=findings.masked)}
+    return made | {"z_text": z_text(studies), "token_predictions": tokens_page(studies, masked=findings.masked)}
 
 
 if __name__ == "__main__":

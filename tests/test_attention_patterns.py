@@ -133,7 +133,8 @@ def test_planted_patterns_have_known_scores():
 class TestFigures:
     def test_a_page_for_each_view_and_a_grid_for_each_layer(self, findings):
         figures = attention_patterns.figures(findings)
-        assert list(figures) == [*VIEWS, "side_by_side_l0", "side_by_side_l1", "z_l0", "z_l1", "token_predictions"]
+        by_layer = ["side_by_side_l0", "side_by_side_l1", "z_l0", "z_l1"]
+        assert list(figures) == [*VIEWS, *by_layer, "z_text", "token_predictions"]
         for name in VIEWS:
             grids = [part for part in figures[name].fragments if isinstance(part, pages.AttentionGrid)]
             assert [len(grid.props["names"]) for grid in grids] == [6, 6], "every layer and head, for each prompt"
@@ -165,6 +166,17 @@ class TestFigures:
         assert len(set(ends)) == 3, "each definition has its own scale, shared by all heads"
         names = [note.text for note in drawn.layout.annotations]
         assert names[:3] == ["L1H0 A", "L1H0 A\u2016v\u2016", "L1H0 \u2016Af(x)\u2016"]
+
+    def test_z_stands_on_the_text_by_head_and_coordinate(self, findings):
+        drawn = attention_patterns.figures(findings)["z_text"].fragments
+        study = findings.studies[1]
+        parts = [part for part in drawn if isinstance(part, pages.Component)]
+        assert [part.name for part in parts] == ["TextNeuronActivations"] * 4, "each prompt and layer"
+        props = parts[3].props
+        assert props["tokens"] == running(study.text.strings)
+        z = study.weighted.z[1]
+        assert np.shape(props["activations"]) == (len(study.text), *z[:, 0].shape)
+        assert props["activations"][5][2][1] == pytest.approx(float(z[2, 5, 1]), abs=1e-3)
 
     def test_tokens_by_loss_and_log_probability(self, findings):
         page = attention_patterns.figures(findings)["token_predictions"]

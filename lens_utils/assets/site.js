@@ -105,6 +105,7 @@ Object.defineProperty(Element.prototype, "innerHTML", {
     // First strong isolates keep a right-to-left token from turning the sentence round.
     const quoted = (index) => `\u201c\u2068${tokens[index]}\u2069\u201d (${index})`;
     let chosen = 0;
+    let pointed = null;
     let kept = null;
 
     function strongest(head) {
@@ -123,7 +124,7 @@ Object.defineProperty(Element.prototype, "innerHTML", {
     }
 
     // The text: each token as dark as its weight for the one that is pointed at, or the head's most telling one.
-    function tell(pointed) {
+    function tell() {
       const index = pointed ?? kept ?? (strongest(chosen)[1] || size - 1);
       const from = direction.value === "from";
       const weights = rows.map((other) => (from ? at(chosen, index, other) : at(chosen, other, index)));
@@ -158,7 +159,7 @@ Object.defineProperty(Element.prototype, "innerHTML", {
       buttons.forEach((button, index) => button.setAttribute("aria-pressed", index === head));
       stop(head);
       readout.textContent = summary(head);
-      tell(null);
+      tell();
       const attention = rows.map((query) => rows.map((key) => Number(at(head, query, key).toPrecision(4))));
       CircuitsVis.render(view, CircuitsVis.AttentionPattern, {
         tokens, attention, showAxisLabels: true, maskUpperTri: causal,
@@ -182,13 +183,14 @@ Object.defineProperty(Element.prototype, "innerHTML", {
 
     function letter(token, index) {
       const button = named("button", token, words);
+      const point = () => { pointed = index; tell(); };
       button.type = "button";
-      button.addEventListener("pointerenter", () => tell(index));
-      button.addEventListener("focus", () => tell(index));
+      button.addEventListener("pointerenter", point);
+      button.addEventListener("focus", point);
       button.addEventListener("click", () => {
         kept = kept === index ? null : index;
         letters.forEach((other, place) => other.toggleAttribute("data-kept", place === kept));
-        tell(index);
+        point();
       });
       return button;
     }
@@ -199,8 +201,8 @@ Object.defineProperty(Element.prototype, "innerHTML", {
     const stop = roving(thumbs, buttons);
     roving(words, letters);
     thumbs.addEventListener("pointerleave", () => { readout.textContent = summary(chosen); });
-    words.addEventListener("pointerleave", () => tell(null));
-    direction.addEventListener("change", () => tell(null));
+    words.addEventListener("pointerleave", () => { pointed = null; tell(); });
+    direction.addEventListener("change", tell);
     scale.addEventListener("change", () => { buttons.forEach((_, head) => paint(head)); choose(chosen); });
     buttons.forEach((_, head) => paint(head));
     choose(0);

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 import torch
+from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -100,6 +101,23 @@ def z_page(studies: Sequence[TextStudy], layer: int, *, n_layers: int) -> Page:
         )
         fragments += [*_prompt(study, studies), drawn]
     return Page(tuple(fragments), _of_layer("The vectors z = A V", layer, n_layers) + ".")
+
+
+def z_text(studies: Sequence[TextStudy]) -> Page:
+    """Each coordinate of each head's z over the text, layer by layer, every prompt."""
+    fragments: list[Fragment] = []
+    for study in studies:
+        fragments += _prompt(study, studies)
+        for layer, z in enumerate(study.weighted.z):
+            props = {
+                "tokens": running(study.text.strings),
+                "activations": rearrange(z, "head query d_head -> query head d_head"),
+                "firstDimensionName": "Head",
+                "secondDimensionName": "Coordinate",
+            }
+            where = f"Layer {layer}: choose" if len(study.weighted.z) > 1 else "Choose"
+            fragments.append(circuitsvis("TextNeuronActivations", props, f"{where} a head and a coordinate of its z."))
+    return Page(tuple(fragments), "The vectors z = A V on the text: one coordinate of one head at every token.")
 
 
 def _of_layer(words: str, layer: int, n_layers: int) -> str:

@@ -15,7 +15,7 @@ RUNS = {
     "zoo-attn-2l": (TALE,),
     "zoo-bert-2l": ("Tom was not happy because he lost his ball.",),
 }
-NAMES = (*VIEWS, "side_by_side_l0", "z_l0", "token_predictions", "index")
+NAMES = (*VIEWS, "side_by_side_l0", "z_l0", "z_text", "token_predictions", "index")
 EVERY = [(model, name) for model in RUNS for name in NAMES]
 
 
@@ -53,7 +53,7 @@ def test_every_page_draws_without_error_or_request(watched, results: Path, model
     watched.check()
 
 
-@pytest.mark.parametrize("name", [*VIEWS, "token_predictions"])
+@pytest.mark.parametrize("name", [*VIEWS, "z_text", "token_predictions"])
 def test_hostile_prompts_run_nothing(watched, results: Path, name: str):
     page = watched.open(page_of(results, "zoo-stories-1l", name))
     title = page.title()
@@ -66,7 +66,7 @@ def test_hostile_prompts_run_nothing(watched, results: Path, name: str):
     assert page.locator("main script:not([type='application/json'])").count() == 0
     assert page.locator("main img, main [onload], main [onerror], main svg[onload]").count() == 0
     text = page.locator("main").inner_text()
-    for shown in (HOSTILE[0], HOSTILE[1], HOSTILE[4], "zero<U+200B>width<U+202E>turned", "\u21b5"):
+    for shown in (HOSTILE[0], HOSTILE[1], HOSTILE[4], "zero<U+200B>width<U+202E>turned", "leading space\nnew line"):
         assert shown in text, shown
     watched.check()
 
@@ -86,7 +86,7 @@ def test_pointing_at_a_token_shows_where_it_attends(watched, results: Path):
     assert max(weights) == 1
     assert weights[7:] == [0] * (len(weights) - 7), "a causal head sees nothing ahead"
     grid.locator("[data-direction]").select_option("to")
-    tokens.nth(6).hover()
+    assert "(6)" in told.inner_text(), "the pointer has not moved"
     assert "is attended to by" in told.inner_text()
     backwards = tokens.evaluate_all("all => all.map((one) => Number(one.style.getPropertyValue('--weight')))")
     assert backwards[:6] == [0] * 6
@@ -154,7 +154,15 @@ def test_a_signed_view_shows_both_signs(watched, results: Path):
     page = watched.open(page_of(results, "zoo-stories-1l", "attention_times_value"))
     watched.draw_all()
     grid = page.locator("[data-grid]").first
-    assert grid.locator(".words button.minus").count() >= 0
+    minus = grid.locator(".words button.minus")
+    seen = []
+    for button in grid.locator(".thumbs button").all():
+        button.click()
+        for word in grid.locator(".words button").all():
+            word.hover()
+            seen.append(minus.count())
+    assert 0 in seen
+    assert max(seen) > 0, "a source that works against z is marked in the text"
     found = page.evaluate(
         """() => [...document.querySelectorAll(".thumbs canvas")].some((one) => {
         const data = one.getContext("2d").getImageData(0, 0, one.width, one.height).data;
