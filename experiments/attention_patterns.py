@@ -102,10 +102,10 @@ def figures(findings: Findings) -> dict[str, Figure | Page]:
     n_layers = len(studies[0].visible)
     made: dict[str, Figure | Page] = {name: attention_page(studies, name, causal=not findings.masked) for name in VIEWS}
     for layer in range(n_layers):
-        made[f"side_by_side_l{layer}"] = side_by_side(studies, layer, n_layers=n_layers)
+        made[f"side_by_side_layer_{layer}"] = side_by_side(studies, layer, n_layers=n_layers)
     for layer in range(n_layers):
-        made[f"z_l{layer}"] = z_page(studies, layer, n_layers=n_layers)
-    return made | {"z_text": z_text(studies), "token_predictions": tokens_page(studies, masked=findings.masked)}
+        made[f"z_layer_{layer}"] = z_page(studies, layer, n_layers=n_layers)
+    return made | {"z_on_the_text": z_text(studies), "token_predictions": tokens_page(studies, masked=findings.masked)}
 
 
 if __name__ == "__main__":

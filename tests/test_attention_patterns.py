@@ -133,8 +133,8 @@ def test_planted_patterns_have_known_scores():
 class TestFigures:
     def test_a_page_for_each_view_and_a_grid_for_each_layer(self, findings):
         figures = attention_patterns.figures(findings)
-        by_layer = ["side_by_side_l0", "side_by_side_l1", "z_l0", "z_l1"]
-        assert list(figures) == [*VIEWS, *by_layer, "z_text", "token_predictions"]
+        by_layer = ["side_by_side_layer_0", "side_by_side_layer_1", "z_layer_0", "z_layer_1"]
+        assert list(figures) == [*VIEWS, *by_layer, "z_on_the_text", "token_predictions"]
         for name in VIEWS:
             grids = [part for part in figures[name].fragments if isinstance(part, pages.AttentionGrid)]
             assert [len(grid.props["names"]) for grid in grids] == [6, 6], "every layer and head, for each prompt"
@@ -150,7 +150,7 @@ class TestFigures:
         assert len({figures[name].caption for name in VIEWS}) == 4
 
     def test_heatmaps_stand_side_by_side_with_blank_future(self, findings):
-        drawn = attention_patterns.figures(findings)["side_by_side_l1"].fragments[2].figure
+        drawn = attention_patterns.figures(findings)["side_by_side_layer_1"].fragments[2].figure
         study = findings.studies[0]
         n = len(study.text)
         assert len(drawn.data) == 3 * 3
@@ -168,7 +168,7 @@ class TestFigures:
         assert names[:3] == ["L1H0 A", "L1H0 A\u2016v\u2016", "L1H0 \u2016Af(x)\u2016"]
 
     def test_z_stands_on_the_text_by_head_and_coordinate(self, findings):
-        drawn = attention_patterns.figures(findings)["z_text"].fragments
+        drawn = attention_patterns.figures(findings)["z_on_the_text"].fragments
         study = findings.studies[1]
         parts = [part for part in drawn if isinstance(part, pages.Component)]
         assert [part.name for part in parts] == ["TextNeuronActivations"] * 4, "each prompt and layer"
@@ -214,7 +214,7 @@ def test_masked_models_are_shown_whole():
     assert all(identity.holds for identity in found.identities)
     figures = attention_patterns.figures(found)
     assert not figures["pattern"].fragments[2].props["causal"]
-    assert not np.isnan(figures["side_by_side_l0"].fragments[2].figure.data[0].z).any()
+    assert not np.isnan(figures["side_by_side_layer_0"].fragments[2].figure.data[0].z).any()
     tables = attention_patterns.tables(found)
     heads, tokens = tables["heads"].frame, tables["tokens"].frame
     assert (heads["ahead"] > 0).all()

@@ -162,7 +162,8 @@ def panel_traces(
             trace.update(xaxis=axis("x", index % columns), yaxis=axis("y", index // columns))
             trace.showscale = index == own[0]
             # One bar under the other, from the top
-            trace.colorbar = colorbar({"colorbar": name}) | {"len": 1 / slots, "y": 1 - place / slots, "yanchor": "top"}
+            placed = {"len": 1 / slots, "y": 1 - place / slots, "yanchor": "top", "nticks": 4}
+            trace.colorbar = colorbar({"colorbar": name}) | placed
             traces.append((index, trace))
     return [trace for _, trace in sorted(traces, key=lambda pair: pair[0])]
 

@@ -15,7 +15,7 @@ RUNS = {
     "zoo-attn-2l": (TALE,),
     "zoo-bert-2l": ("Tom was not happy because he lost his ball.",),
 }
-NAMES = (*VIEWS, "side_by_side_l0", "z_l0", "z_text", "token_predictions", "index")
+NAMES = (*VIEWS, "side_by_side_layer_0", "z_layer_0", "z_on_the_text", "token_predictions", "index")
 EVERY = [(model, name) for model in RUNS for name in NAMES]
 
 
@@ -53,7 +53,7 @@ def test_every_page_draws_without_error_or_request(watched, results: Path, model
     watched.check()
 
 
-@pytest.mark.parametrize("name", [*VIEWS, "z_text", "token_predictions"])
+@pytest.mark.parametrize("name", [*VIEWS, "z_on_the_text", "token_predictions"])
 def test_hostile_prompts_run_nothing(watched, results: Path, name: str):
     page = watched.open(page_of(results, "zoo-stories-1l", name))
     title = page.title()
