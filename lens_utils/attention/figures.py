@@ -163,6 +163,6 @@ def _token_views(study: TextStudy) -> Iterator[Fragment]:
     yield circuitsvis(
         "TokenLogProbs",
         likely,
-        "Log-probability of each token: red is likely, without colour at -5 nats or less. Point at a token for its rank and "
-        "what the model held likeliest there.",
+        "Log-probability of each token: red is likely, without colour at -5 nats or less. Point at a token for its "
+        "rank and what the model held likeliest there.",
     )
