@@ -110,7 +110,7 @@ def patterns(heads: int, size: int) -> torch.Tensor:
 def drawn() -> dict[str, figures.Figure | pages.Page]:
     """One figure of every kind, a page of attention, and one with every component on hostile tokens."""
     story, names = [f" {word}" for word in STORY], [f"L0H{head}" for head in range(8)]
-    more = {"attention": attention_page(story, names), "hostile_tokens": hostile_page()}
+    more = {"attention": attention_page(story, names), "hostile_tokens": hostile_page(), "chosen": chosen_page(names)}
     return measured(story) | scored(names) | more
 
 
@@ -184,6 +184,17 @@ def scored(names: list[str]) -> dict[str, figures.Figure]:
             caption="Each point is a token; hover to read it.",
         ),
     }
+
+
+def chosen_page(names: list[str]) -> pages.Page:
+    """A choice of heads, each with a heading and two figures, and one with nothing to choose from."""
+    rng = np.random.default_rng(2)
+    bars = [
+        figures.bars(dict(zip(names, rng.random(8), strict=True)), title=name, caption=f"Reads of {name}.", y_title="a")
+        for name in (*names, HOSTILE[0], "one")
+    ]
+    options = {drawn.title: (pages.Heading(drawn.title), drawn) for drawn in bars[:-1]}
+    return pages.Page((pages.Choice("Head", options), pages.Choice("Layer", {"0": (bars[-1],)})), "One head at a time.")
 
 
 def attention_page(story: list[str], names: list[str]) -> pages.Page:

@@ -404,12 +404,12 @@ def test_requirements_are_read_off_the_configuration() -> None:
     assert masked.unmet(decoder)
     assert masked.unmet_by_family("causal")
     assert not masked.unmet_by_family(None)
-    needs = {"mlp": attention_only, "layers>=2": attention_only, "pre_norm": encoder}
+    needs = {"mlp": attention_only, "layers>=2": attention_only, "pre_norm": encoder, "attn_only": decoder}
     for need, lacking in needs.items():
         demanding = Experiment.from_module(residual_norms, name="residual_norms")
         object.__setattr__(demanding, "requires", frozenset({need}))
         assert len(demanding.unmet(lacking)) == 1
-        assert demanding.unmet(decoder) == []
+        assert demanding.unmet(attention_only if need == "attn_only" else decoder) == []
 
 
 def test_progress_is_silent_where_nobody_watches(capfd: pytest.CaptureFixture[str]) -> None:

@@ -138,7 +138,11 @@ def test_long_tables_are_cut_with_a_link_to_all_rows(result: Parsed):
 
 def test_figures_on_the_page_carry_their_data(result: Parsed):
     figure_blocks = [block for block in result.blocks if "data" in block]
-    assert len(figure_blocks) == sum(isinstance(item, figures.Figure) for item in drawn().values())
+    alone = [item for item in drawn().values() if isinstance(item, figures.Figure)]
+    chosen = [inner for fragment in drawn()["chosen"].fragments for some in fragment.options.values() for inner in some]
+    inside = [inner for inner in chosen if isinstance(inner, figures.Figure)]
+    assert len(inside) == 10
+    assert len(figure_blocks) == len(alone) + len(inside)
     assert all("template" not in block["layout"] for block in figure_blocks)
     histogram = figure_blocks[0]["data"][0]
     expected = drawn()["histograms"].figure.data[0]
@@ -163,6 +167,19 @@ def test_heatmaps_lie_beside_their_page_as_svg(site: Path):
     assert sorted(path.name for path in folder.glob("*.svg")) == ["grids.svg", "heatmap.svg"]
     page = Parsed((folder / "heatmap.html").read_text(encoding="utf-8"))
     assert "heatmap.svg" in [attrs.get("href") for attrs in page.all("a")]
+
+
+def test_a_heatmap_behind_a_choice_has_its_svg_too(tmp_path: Path):
+    options = {
+        name: (figures.heatmap(factor * np.eye(2), x_labels="ab", y_labels="cd", title=name, caption="c"),)
+        for name, factor in (("first", 1), ("second", 2))
+    }
+    given = {"chosen": pages.Page((pages.Heading("h"), pages.Choice("Head", options)), "c")}
+    pages.render_result(tmp_path, manifest=manifest(), tables=tables(), figures=given, summary="s")
+    links = [attrs.get("href") for attrs in Parsed((tmp_path / "chosen.html").read_text(encoding="utf-8")).all("a")]
+    for name, file in (("first", "chosen-1-0-0.svg"), ("second", "chosen-1-1-0.svg")):
+        assert file in links
+        assert f"<title>{name}</title>" in (tmp_path / file).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("low", [0.0, -2.0])
@@ -219,6 +236,7 @@ def test_attention_grid_sends_every_weight_to_one_byte(signed: bool):
     [
         (lambda: pages.circuitsvis("Attention", {}), "name='Attention': choose one of AttentionHeads"),
         (lambda: grid_of(tokens=["a"]), "tokens has 1 entries"),
+        (lambda: pages.Choice("Head", {}), "needs at least one"),
         (lambda: grid_of(names=["a"]), "names has 1 entries"),
         (lambda: grid_of(groups=["a"]), "groups has 1 entries"),
         (lambda: grid_of(patterns=-torch.ones(2, 3, 3)), "negative"),

@@ -44,6 +44,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("figures",),
     ("pages",),
     ("mlp", "attention"),
+    ("circuit_reports",),
     ("results", "verification"),
     ("experiment",),
 )

@@ -262,6 +262,16 @@ Object.defineProperty(Element.prototype, "innerHTML", {
     });
   });
 
+  // A browser may bring an earlier choice back with the page, so what is shown follows the control from the start.
+  function choice(host) {
+    const select = host.querySelector("select");
+    const options = host.querySelectorAll(":scope > .option");
+    const show = () => options.forEach((option, index) => { option.hidden = index !== select.selectedIndex; });
+    select.addEventListener("change", show);
+    show();
+  }
+
+  all("[data-choice]", choice);
   all("[data-plot]", plot);
   all("[data-component]", component);
   all("[data-grid]", (host) => whenNear(host, () => grid(host)));

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from lens_utils.identities import Identity
 
 PROCESSINGS = ("none", "folded")
-REQUIREMENTS = ("causal", "masked", "mlp", "attention", "layers>=2", "pre_norm")
+REQUIREMENTS = ("causal", "masked", "mlp", "attn_only", "attention", "layers>=2", "pre_norm")
 RESERVED_NAMES = ("index", "manifest")
 
 
@@ -128,6 +128,7 @@ def _lack(requirement: str, cfg: Any) -> str:
         "causal": (cfg.is_masked, "it is a masked model, and a causal one is needed"),
         "masked": (not cfg.is_masked, "it is a causal model, and a masked one is needed"),
         "mlp": (cfg.attn_only or cfg.n_layers < 1, "it has no MLP"),
+        "attn_only": (not cfg.attn_only, "it has MLPs, which are not linear, and an attention-only model is needed"),
         "attention": (cfg.n_layers < 1, "it has no attention layer"),
         "layers>=2": (cfg.n_layers < 2, f"it has {cfg.n_layers} layers, and at least 2 are needed"),
         "pre_norm": (cfg.post_norm, "its LayerNorms come after each addition (post-norm), and pre-norm is needed"),

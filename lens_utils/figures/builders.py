@@ -11,7 +11,7 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from lens_utils.figures import parts
+from lens_utils.figures import parts, theme
 from lens_utils.figures.parts import (
     AxisOptions,
     Figure,
@@ -23,6 +23,9 @@ from lens_utils.figures.parts import (
     ScatterOptions,
     Vector,
 )
+
+# Groups beyond the last colour come in the first colours again, with another symbol
+_SYMBOLS = ("circle", "diamond", "cross", "triangle-up")
 
 
 def heatmap(
@@ -175,14 +178,19 @@ def scatter(
     for name, given in (("y", up), ("labels", labels), ("groups", groups)):
         parts.check_length(name, given, len(across))
     figure = parts.figure(title, opts, height=460)
-    for group in dict.fromkeys(groups):
+    for number, group in enumerate(dict.fromkeys(groups)):
         chosen = [index for index, name in enumerate(groups) if name == group]
+        symbol = _SYMBOLS[number // len(theme.COLOURS["light"]) % len(_SYMBOLS)]
         figure.add_scatter(
             x=across[chosen],
             y=up[chosen],
             mode="markers",
             name=parts.text(group),
-            marker={"size": 7, "opacity": 0.8},
+            marker={
+                "size": 7,
+                "opacity": 0.8,
+                "symbol": symbol,
+            },
             customdata=[parts.text(labels[index]) for index in chosen],
             hovertemplate="%{customdata}<br>%{x:.4g}, %{y:.4g}<extra></extra>",
         )

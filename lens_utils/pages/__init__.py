@@ -2,6 +2,7 @@
 
 from lens_utils.pages.fragments import (
     AttentionGrid,
+    Choice,
     Component,
     Fragment,
     Heading,
@@ -14,6 +15,7 @@ from lens_utils.pages.site import render_index, render_result, write_assets
 
 __all__ = [
     "AttentionGrid",
+    "Choice",
     "Component",
     "Fragment",
     "Heading",

@@ -6,7 +6,7 @@ import numpy as np
 
 from lens_utils.figures import Figure, heatmap_svg, theme
 from lens_utils.pages.encode import humanised, json_for_page, packed_cells, plain_figure
-from lens_utils.pages.fragments import AttentionGrid, Component, Fragment, Heading, Page, Text
+from lens_utils.pages.fragments import AttentionGrid, Choice, Component, Fragment, Heading, Page, Text
 from lens_utils.tables import TOKEN_UNIT, Table, display_cells
 from lens_utils.visible_text import visible
 
@@ -37,7 +37,20 @@ def fragment_block(fragment: Fragment, name: str) -> dict[str, Any]:
         return figure_block(fragment, name)
     if isinstance(fragment, Table):
         return table_block(fragment, name)
+    if isinstance(fragment, Choice):
+        return _choice_block(fragment, name)
     raise ValueError(f"fragment {fragment!r}: a page is made of {Fragment}")
+
+
+def _choice_block(choice: Choice, name: str) -> dict[str, Any]:
+    options = [
+        {
+            "name": visible(option),
+            "blocks": [fragment_block(each, f"{name}-{at}-{index}") for index, each in enumerate(fragments)],
+        }
+        for at, (option, fragments) in enumerate(choice.options.items())
+    ]
+    return {"kind": "choice", "id": name, "label": visible(choice.label), "options": options}
 
 
 def page_blocks(page: Page, name: str) -> list[dict[str, Any]]:
@@ -131,19 +144,29 @@ def _words(text: str, *, quoted: bool) -> str:
 
 def pictures(blocks: list[dict[str, Any]]) -> dict[str, str]:
     """The SVG text of each figure that has one, by file name."""
-    return {f"{block['id']}.svg": block["svg"] for block in blocks if block.get("svg")}
+    return {f"{block['id']}.svg": block["svg"] for block in _with_inner(blocks) if block.get("svg")}
 
 
 def inline_size(blocks: list[dict[str, Any]]) -> int | None:
     """Bytes of JSON that the blocks add to a page; None for what is slow to draw or long."""
-    if {block["kind"] for block in blocks} - {"figure", "heading", "text"}:
+    inside = _with_inner(blocks)
+    if {block["kind"] for block in inside} - {"figure", "heading", "text", "choice"}:
         return None
-    return sum(len(block["json"]) for block in blocks if block["kind"] == "figure")
+    return sum(len(block["json"]) for block in inside if block["kind"] == "figure")
+
+
+def _with_inner(blocks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The blocks and those inside pages and choices."""
+    found = []
+    for block in blocks:
+        options = [inner for option in block.get("options", ()) for inner in option["blocks"]]
+        found += [block, *_with_inner([*block.get("blocks", ()), *options])]
+    return found
 
 
 def needs(blocks: list[dict[str, Any]]) -> dict[str, Any]:
     """Which shared scripts the blocks call for, and the Plotly theme where there is a figure."""
-    kinds = {block["kind"] for outer in blocks for block in (outer, *outer.get("blocks", ()))}
+    kinds = {block["kind"] for block in _with_inner(blocks)}
     return {
         "plotly": "figure" in kinds,
         "circuitsvis": bool(kinds & {"component", "grid"}),

@@ -1,4 +1,4 @@
-"""What a page is made of: headings, text, tables, figures, CircuitsVis components, and grids of attention heads."""
+"""What a page is made of: headings, text, tables, figures, CircuitsVis components, grids of heads, and choices."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -58,7 +58,20 @@ class AttentionGrid:
     caption: str = ""
 
 
-Fragment = Heading | Text | Component | AttentionGrid | Figure | Table
+@dataclass(frozen=True)
+class Choice:
+    """Sets of fragments of which the reader sees one at a time, the first to begin with: the figures of many heads."""
+
+    label: str
+    """What is chosen, as `Head`."""
+    options: Mapping[str, tuple["Fragment", ...]] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.options:
+            raise ValueError(f"options={dict(self.options)!r}: a choice needs at least one")
+
+
+Fragment = Heading | Text | Component | AttentionGrid | Figure | Table | Choice
 
 
 @dataclass(frozen=True)

@@ -35,10 +35,18 @@ class Watched:
         return self.page
 
     def draw_all(self) -> None:
-        """Scroll to every figure and component and wait until it is drawn."""
-        for host in self.page.locator("[data-plot], [data-component], [data-grid]").all():
+        """Scroll to every figure and component, those behind choices too, and wait until it is drawn."""
+        self._draw_visible()
+        for select in self.page.locator("[data-choice] select").all():
+            for option in range(select.locator("option").count()):
+                select.select_option(index=option)
+                self._draw_visible()
+
+    def _draw_visible(self) -> None:
+        hosts = self.page.locator("[data-plot], [data-component], [data-grid]").filter(visible=True)
+        for host in hosts.element_handles():
             host.scroll_into_view_if_needed()
-            host.and_(self.page.locator("[data-ready=yes]")).wait_for(timeout=90_000)
+            self.page.wait_for_function("host => host.dataset.ready === 'yes'", arg=host, timeout=90_000)
 
     def until(self, holds: Callable[[], bool], *, seconds: float = 30) -> bool:
         """Whether `holds` becomes true in time; a busy machine draws late, never wrongly."""

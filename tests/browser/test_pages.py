@@ -14,6 +14,8 @@ def test_every_page_draws_without_error_or_request(watched, site: Path, name: st
     page = watched.open(site / RESULT / f"{name}.html")
     watched.draw_all()
     for host in page.locator("[data-plot]").all():
+        assert host.locator("svg.main-svg").count()
+    for host in page.locator("[data-plot]").filter(visible=True).all():
         assert host.locator("svg.main-svg").first.is_visible()
     for host in page.locator("[data-component]").all():
         assert host.locator("div[id]").first.inner_text().strip() or host.locator("canvas").count()
@@ -107,6 +109,21 @@ def test_choosing_a_head_changes_what_is_drawn(watched, site: Path):
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("Enter")
     assert grid.locator("[aria-pressed=true]").inner_text() == "L0H4"
+    watched.check()
+
+
+def test_a_choice_shows_one_set_of_figures_and_draws_it_when_chosen(watched, site: Path):
+    page = watched.open(site / RESULT / "chosen.html")
+    first = page.locator("[data-choice]")
+    assert first.count() == 1, "nothing to choose from with one option"
+    first.locator("[data-ready]").first.wait_for()
+    assert first.locator(".option:visible").count() == 1
+    assert first.locator("[data-ready]").count() == 1
+    assert first.locator("h4:visible").inner_text() == "L0H0"
+    first.locator("select").select_option("L0H5")
+    assert first.locator("h4:visible").inner_text() == "L0H5"
+    first.locator(".option:visible [data-ready]").wait_for()
+    assert first.locator("[data-ready]").count() == 2
     watched.check()
 
 
