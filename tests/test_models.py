@@ -19,6 +19,7 @@ import transformers
 from conftest import random_tokens, toy_model
 from hf_models import FAMILIES, VOCAB
 from hub_server import COMMIT, HubServer, serve
+from safetensors.torch import save_file
 from transformers import BertTokenizer
 
 from lens_utils import load_model
@@ -26,7 +27,7 @@ from lens_utils.checkpoints import HubError, legacy
 from lens_utils.checkpoints.config_file import ConfigFile
 from lens_utils.checkpoints.hub import Hub, choose_files
 from lens_utils.checkpoints.weights import Weights
-from lens_utils.models import SPECS, ModelSpec, find_spec, parameter_count, registry, spec_for
+from lens_utils.models import SPECS, ModelSpec, find_spec, parameter_count, registry, spec_for, training_steps
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = [spec.name for spec in SPECS if spec.source == "shipped"]
@@ -221,6 +222,32 @@ def test_shipped_model_without_its_card_or_weights(shipped: Path) -> None:
     with pytest.raises(ValueError, match=r"zoo-attn-0l/model\.safetensors is missing"):
         load_model("zoo-attn-0l")
     assert parameter_count(spec_for("zoo-attn-0l")) is None
+
+
+def test_a_shipped_model_as_it_was_during_training(shipped: Path) -> None:
+    assert training_steps("zoo-attn-1l") == ()
+    with pytest.raises(ValueError, match=r"step=5: stored steps of 'zoo-attn-1l' are none"):
+        load_model("zoo-attn-1l", step=5)
+    earlier = {name: (weight + 1).contiguous() for name, weight in load_model("zoo-attn-1l").state_dict().items()}
+    file = shipped / "checkpoints" / "step_00005.safetensors"
+    file.parent.mkdir()
+    save_file(earlier, file)
+    card = json.loads((shipped / "card.json").read_text())
+    listed = {
+        "file": "checkpoints/step_00005.safetensors",
+        "step": 5,
+        "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+    }
+    (shipped / "card.json").write_text(json.dumps(card | {"checkpoints": [listed]}))
+    assert training_steps("zoo-attn-1l") == (5,)
+    model = load_model("zoo-attn-1l", step=5)
+    torch.testing.assert_close(model.state_dict(), earlier)
+    assert model.provenance.weights_sha256 == listed["sha256"]
+    with pytest.raises(ValueError, match=r"step=6: stored steps of 'zoo-attn-1l' are 5"):
+        load_model("zoo-attn-1l", step=6)
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    with pytest.raises(ValueError, match=r"zoo-attn-1l/step_00005\.safetensors is missing, damaged or was replaced"):
+        load_model("zoo-attn-1l", step=5)
 
 
 @pytest.mark.parametrize("name", SHIPPED)

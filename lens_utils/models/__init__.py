@@ -5,6 +5,7 @@
 
 from lens_utils.models.loading import PROCESSINGS, Provenance, load_model
 from lens_utils.models.registry import SPECS, ModelSpec, find_spec, parameter_count, spec_for
+from lens_utils.models.shipped import training_steps
 
 __all__ = [
     "PROCESSINGS",
@@ -15,4 +16,5 @@ __all__ = [
     "load_model",
     "parameter_count",
     "spec_for",
+    "training_steps",
 ]

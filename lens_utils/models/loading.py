@@ -1,13 +1,13 @@
 """Loading a model by name, from wherever it is, with a record of what exactly was loaded."""
 
-import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from lens_utils.models import registry
 from lens_utils.models.registry import ModelSpec, spec_for
+from lens_utils.models.shipped import stored_step, verified_folder
 
 if TYPE_CHECKING:
     import torch
@@ -54,6 +54,7 @@ def load_model(
     processing: Literal["none", "folded"] = "none",
     device: "str | torch.device" = "cpu",
     dtype: "torch.dtype | None" = None,
+    step: int | None = None,
 ) -> "lens_utils.hooked_transformer.HookedTransformer":
     """The model `name` stands for, in evaluation mode, with `.provenance` saying what exactly was loaded.
 
@@ -62,30 +63,43 @@ def load_model(
     models are checked against the sha256 of their card. Hub models come from the local cache, or are downloaded at
     revision `main` where no other is registered; the commit is in the provenance. A folder causes no network call.
     `processing="folded"` folds LayerNorm, which a post-norm model (BERT, DistilBERT) refuses. `dtype` None is float32.
+    `step` loads a shipped model as it was in training, at one of its `training_steps`.
     Raises `ValueError`: unknown name, hub unreachable, unsupported architecture, damaged or unsafe file.
     """
     if processing not in PROCESSINGS:
         raise ValueError(f"processing={processing!r}: choose one of {', '.join(map(repr, PROCESSINGS))}")
     spec = spec_for(name)
+    stored = None if step is None else stored_step(spec, step)
     source = _open(spec)  # before torch is imported, so that a hub that does not answer is told at once
     device, dtype = _checked(device, dtype)
+    model = _read(source, spec, device, dtype)
+    model.cfg.model_name = spec.name
+    provenance = _provenance(spec, source, processing, model.tokenizer)
+    if stored is not None:
+        provenance = replace(provenance, weights_sha256=stored.restore(model))
+    if processing == "folded":
+        model = _folded(model)
+    model.provenance = provenance
+    return model
+
+
+def _read(source: _Source, spec: ModelSpec, device: "torch.device", dtype: "torch.dtype"):
     from lens_utils.checkpoints import load_folder
     from lens_utils.checkpoints.tokenizer import load_tokenizer
 
-    model = load_folder(
+    return load_folder(
         source.folder,
         device=device,
         dtype=dtype,
         config=dict(spec.config) or None,
         tokenizer=source.tokenizer and load_tokenizer(source.tokenizer),
     )
-    model.cfg.model_name = spec.name
-    if processing == "folded":
-        from lens_utils.hooked_transformer.processing import fold
 
-        model = fold(model).eval()
-    model.provenance = _provenance(spec, source, processing, model.tokenizer)
-    return model
+
+def _folded(model: "lens_utils.hooked_transformer.HookedTransformer"):
+    from lens_utils.hooked_transformer.processing import fold
+
+    return fold(model).eval()
 
 
 def _checked(device: "str | torch.device", dtype: "torch.dtype | None") -> "tuple[torch.device, torch.dtype]":
@@ -107,7 +121,7 @@ def _checked(device: "str | torch.device", dtype: "torch.dtype | None") -> "tupl
 
 def _open(spec: ModelSpec) -> _Source:
     if spec.source == "shipped":
-        return _Source(_verified_folder(spec))
+        return _Source(verified_folder(spec))
     if spec.source == "folder":
         folder = Path(spec.location).expanduser().resolve()
         return _with_tokenizer(_Source(folder), _tokenizer_name(folder), download=False)
@@ -150,29 +164,6 @@ def _advice(spec: ModelSpec) -> str:
         return f"the shipped model {spec.shipped_equivalent!r} is like it and needs no network"
     shipped = [known.name for known in registry.SPECS if known.source == "shipped"]
     return f"shipped models need no network: {', '.join(shipped)}"
-
-
-def _verified_folder(spec: ModelSpec) -> Path:
-    """The folder of a shipped model, its weights checked against its card."""
-    folder = registry.WEIGHTS_ROOT / spec.location
-    weights, card = folder / "model.safetensors", folder / "card.json"
-    for file in (weights, card):
-        if not file.is_file():
-            raise ValueError(
-                f"shipped model {spec.name!r}: {folder.name}/{file.name} is missing; restore it, or train the model "
-                f"again with `python -m lens_utils.zoo.train {spec.name}`"
-            )
-    try:
-        expected = json.loads(card.read_text(encoding="utf-8"))["sha256"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{folder.name}/card.json: no readable 'sha256' ({error!r})") from error
-    found = hashlib.sha256(weights.read_bytes()).hexdigest()
-    if found != expected:
-        raise ValueError(
-            f"{folder.name}/model.safetensors: sha256 is {found}, expected {expected} (card.json); "
-            "the file is damaged or was replaced"
-        )
-    return folder
 
 
 def _provenance(spec: ModelSpec, source: _Source, processing: str, tokenizer: Any) -> Provenance:
