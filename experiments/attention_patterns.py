@@ -1,7 +1,8 @@
 """Where does each head look, raw and weighted by what it moves, and how well is each token predicted?
 
-Pages for every layer and head of any model and prompt: the pattern, two weighted views and z, each by its own
-definition and name; tokens by loss and log-probability.
+Pages for any prompts and model: the pattern and three weighted views, each under its own name, for every layer and
+head; heatmap grids side by side; the text by loss and log-probability. Weights are as trained ("none"): folding
+changes f(x).
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from typing import TYPE_CHECKING
 from lens_utils.experiment import ExperimentConfig, ExperimentFindings, main
 
 if TYPE_CHECKING:
-    from lens_utils.attention_views import ReadText
+    from collections.abc import Iterable
+
+    from lens_utils.attention.study import TextStudy
     from lens_utils.figures import Figure
     from lens_utils.hooked_transformer import HookedTransformer
     from lens_utils.identities import Identity
     from lens_utils.pages import Page
-    from lens_utils.prompts import TokenizedText
     from lens_utils.tables import Table
 
 REQUIRES = frozenset({"attention"})
@@ -29,90 +31,81 @@ class Config(ExperimentConfig):
     """What to read."""
 
     model: str = "zoo-stories-1l"
-    """Registered model name, hub id, or path of a local folder; it needs attention heads."""
+    """Registered model name, hub id, or path of a local folder; it needs attention."""
     prompts: tuple[str, ...] = ()
-    """Texts to show; without any, the dialogue prompt of the published head table."""
+    """Texts to show, each on its own; without any, the dialogue of Lucy and Tom."""
     top: int = 10
-    """Likeliest tokens to show for each position."""
+    """Likeliest tokens to list at each position."""
     prepend_bos: bool | None = None
     """Whether texts get their special tokens (beginning of text; [CLS] and [SEP]); None is the model's own default."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.top < 1:
-            raise ValueError(f"top={self.top!r}: must be at least 1")
+        if not 1 <= self.top <= 50:
+            raise ValueError(f"top={self.top!r}: choose 1 to 50")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Findings(ExperimentFindings):
-    """Each prompt's attention and predictions."""
+    """Every prompt as the model read it."""
 
     masked: bool
-    read: tuple[ReadText, ...]
+    studies: tuple[TextStudy, ...]
 
 
 def run(config: Config, model: HookedTransformer) -> Findings:
-    """Check all prompts, then read them one by one."""
+    """Check every prompt, then read them one by one."""
+    from lens_utils.attention.study import check_texts, study_text
     from lens_utils.progress import track
     from lens_utils.prompts import LUCY_PROMPT, tokenize_prompts
     from lens_utils.weighted_attention import attention_hooks
 
     texts = tokenize_prompts(model, config.prompts or (LUCY_PROMPT,), prepend_bos=config.prepend_bos)
-    for text in texts:
-        if len(text) < 2:
-            raise ValueError(f"prompt {text.index} ({text.text!r}) has one token: attention needs at least two")
-    made = [_read(model, text, config.top) for text in track(texts, "prompts")]
-    worst: dict[str, Identity] = {}
-    for _, identities in made:
-        for identity in identities:
-            if identity.name not in worst or worst[identity.name].error < identity.error:
-                worst[identity.name] = identity
+    check_texts(model, texts)
+    read = [study_text(model, text, top=config.top, seed=config.seed) for text in track(texts, "prompts")]
     return Findings(
-        identities=tuple(worst.values()),
+        identities=_worst(identity for _, identities in read for identity in identities),
         hooks=attention_hooks(model),
         masked=model.cfg.is_masked,
-        read=tuple(read for read, _ in made),
+        studies=tuple(study for study, _ in read),
     )
 
 
-def _read(model: HookedTransformer, text: TokenizedText, top: int) -> tuple[ReadText, tuple[Identity, ...]]:
-    import torch
-
-    from lens_utils.attention_views import ReadText
-    from lens_utils.identities import Identity
-    from lens_utils.token_predictions import token_predictions
-    from lens_utils.weighted_attention import weighted_attention
-
-    weighted, identities = weighted_attention(model, text)
-    predictions = token_predictions(model, text, k=top)
-    guesses = tuple(tuple(model.to_str_tokens(row)) for row in predictions.top_tokens)
-    checks = list(identities)
-    if not model.cfg.is_masked:
-        with torch.inference_mode():
-            loss = float(model(text.tokens[None].to(model.device), return_type="loss"))
-        error = abs(loss + predictions.log_prob.double().mean().item())
-        checks.append(Identity("losses average to the model's", "mean of -log p = loss, nats", error, 1e-4))
-    return ReadText(text, weighted, predictions, guesses), tuple(checks)
+def _worst(identities: Iterable[Identity]) -> tuple[Identity, ...]:
+    """One line a statement: the prompt in which it fares worst against its tolerance."""
+    found: dict[str, Identity] = {}
+    for identity in identities:
+        before = found.get(identity.name)
+        if before is None or not identity.error / identity.tolerance <= before.error / before.tolerance:
+            found[identity.name] = identity
+    return tuple(found.values())
 
 
 def tables(findings: Findings) -> dict[str, Table]:
-    """Heads first, then tokens."""
-    from lens_utils.attention_views import heads_table, tokens_table
+    """Heads with their intervals and nulls, sources, tokens."""
+    from lens_utils.attention.tables import heads_table, sources_table, tokens_table, uncertainty_table
 
-    return {"heads": heads_table(findings.read), "tokens": tokens_table(findings.read, masked=findings.masked)}
+    return {
+        "heads": heads_table(findings.studies, masked=findings.masked),
+        "uncertainty": uncertainty_table(findings.studies, masked=findings.masked),
+        "sources": sources_table(findings.studies),
+        "tokens": tokens_table(findings.studies, masked=findings.masked),
+    }
 
 
 def figures(findings: Findings) -> dict[str, Figure | Page]:
-    """A page for each weight, one for the tokens, and heatmap grids of the first prompt."""
-    from lens_utils.attention_views import attention_page, heatmaps, predictions_page, z_page
-    from lens_utils.weighted_attention import VIEWS
+    """A page for each view of attention, grids of heatmaps and of z a layer, z on the text, the text by loss."""
+    from lens_utils.attention.figures import attention_page, side_by_side, tokens_page, z_page, z_text
+    from lens_utils.attention.views import VIEWS
 
-    made: dict[str, Figure | Page] = {
-        view: attention_page(findings.read, view, causal=not findings.masked) for view in VIEWS
-    }
-    made["attention_times_value"] = z_page(findings.read)
-    made["tokens"] = predictions_page(findings.read, masked=findings.masked)
-    return made | heatmaps(findings.read[0])
+    studies = findings.studies
+    n_layers = len(studies[0].visible)
+    made: dict[str, Figure | Page] = {name: attention_page(studies, name, causal=not findings.masked) for name in VIEWS}
+    for layer in range(n_layers):
+        made[f"side_by_side_layer_{layer}"] = side_by_side(studies, layer, n_layers=n_layers)
+    for layer in range(n_layers):
+        made[f"z_layer_{layer}"] = z_page(studies, layer, n_layers=n_layers)
+    return made | {"z_on_the_text": z_text(studies), "token_predictions": tokens_page(studies, masked=findings.masked)}
 
 
 if __name__ == "__main__":

@@ -1,90 +1,163 @@
-"""Attention weighted by what is moved: three definitions that share a name elsewhere, kept apart here.
+"""Attention weighted by what it moves: three definitions that share one name elsewhere, kept apart here.
 
-With pattern A [query, key], values v_j = x_j W_V + b_V and f(x_j) = v_j W_O:
+A is a head's pattern [query, key], v_j = x_j W_V + b_V its values, f(x_j) = v_j W_O what source j would write:
 
-- `attention_times_value`: (A v)_i = sum_j A_ij v_j, the head's z, a vector for each query;
-- `value_norm_weighted`: A_ij ||v_j||, the weighting of "A Mathematical Framework for Transformer Circuits"
-  (Elhage et al. 2021);
-- `norm_weighted`: ||A_ij f(x_j)||, what reaches the residual stream (Kobayashi et al. 2020), b_O left out.
+- `attention_times_value`: A V = z, a vector for each query [query, d_head];
+- `value_norm_weighted`: A_ij ||v_j||, the "info-weighted" view (Elhage et al. 2021);
+- `norm_weighted`: ||A_ij f(x_j)||, with b_V and without b_O (Kobayashi et al. 2020).
 
-All norms are Euclidean. Since A_ij is a number, ||A_ij f(x_j)|| = A_ij ||f(x_j)||: no [query, key, d_model] is built.
+Norms are Euclidean, in units of the activations. Everything is computed from cached activations.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from einops import einsum
+from einops import einsum, rearrange, reduce
 from jaxtyping import Float
 from torch import Tensor
 
 from lens_utils import hook_names
-from lens_utils.activations import cache_hooks
+from lens_utils.axes import HeadVectors, Pattern, Resid
 from lens_utils.hooked_transformer import HookedTransformer
 from lens_utils.identities import Identity
-from lens_utils.prompts import TokenizedText
 
-VIEWS = ("pattern", "value_norm_weighted", "norm_weighted")
-"""The fields that have a weight for each query and key."""
+
+def attention_times_value(pattern: Pattern, v: HeadVectors) -> HeadVectors:
+    """z_i = sum over j of A_ij v_j: what the head passes to W_O at each query."""
+    return einsum(pattern, v, "batch head query key, batch key head d_head -> batch query head d_head")
+
+
+def value_along_z(pattern: Pattern, v: HeadVectors) -> Pattern:
+    """A_ij v_j . z_i / ||z_i||: what each source adds to the length of z_i, negative where it works against it.
+
+    A row sums to ||z_i||; a row whose z is 0 is 0.
+    """
+    z = attention_times_value(pattern, v)
+    direction = z / z.norm(dim=-1, keepdim=True).clamp(min=torch.finfo(z.dtype).tiny)
+    return pattern * einsum(direction, v, "batch query head d_head, batch key head d_head -> batch head query key")
+
+
+def value_norm_weighted(pattern: Pattern, v: HeadVectors) -> Pattern:
+    """A_ij ||v_j|| (Elhage et al. 2021)."""
+    return pattern * rearrange(v.norm(dim=-1), "batch key head -> batch head 1 key")
+
+
+def norm_weighted(pattern: Pattern, v: HeadVectors, W_O: Float[Tensor, "head d_head d_model"]) -> Pattern:
+    """||A_ij f(x_j)|| = A_ij ||v_j W_O|| (Kobayashi et al. 2020); [query, key, d_model] is never built."""
+    lengths = moved(v, W_O).norm(dim=-1)
+    return pattern * rearrange(lengths, "batch key head -> batch head 1 key")
+
+
+def moved(v: HeadVectors, W_O: Float[Tensor, "head d_head d_model"]) -> Float[Tensor, "batch key head d_model"]:
+    """f(x_j) = (x_j W_V + b_V) W_O: what each source writes where it is attended to with weight 1."""
+    return einsum(v, W_O, "batch key head d_head, head d_head d_model -> batch key head d_model")
 
 
 @dataclass(frozen=True)
 class WeightedAttention:
-    """One text's attention in every head, raw and weighted."""
+    """One text's attention in every layer and head, raw and by each definition."""
 
     pattern: Float[Tensor, "layer head query key"]
     value_norm_weighted: Float[Tensor, "layer head query key"]
     norm_weighted: Float[Tensor, "layer head query key"]
-    attention_times_value: Float[Tensor, "layer head query d_head"]
+    along_z: Float[Tensor, "layer head query key"]
+    """`attention_times_value` source by source (`value_along_z`)."""
+    z: Float[Tensor, "layer head query d_head"]
+    """`attention_times_value` itself."""
 
 
 def attention_hooks(model: HookedTransformer) -> tuple[str, ...]:
-    """The hooks that are read: pattern, values, z and output of every layer."""
-    layers = range(model.cfg.n_layers)
+    """The hooks that `weighted_attention` and its identities read: pattern, v, z and attn_out of every layer."""
     makers = (hook_names.pattern, hook_names.v, hook_names.z, hook_names.attn_out)
-    return tuple(make(layer) for layer in layers for make in makers)
+    return tuple(make(layer) for layer in range(model.cfg.n_layers) for make in makers)
 
 
-def weighted_attention(
-    model: HookedTransformer, text: TokenizedText
-) -> tuple[WeightedAttention, tuple[Identity, Identity]]:
-    """Raw and weighted attention of one text, and the identities that tie it to the model's own activations.
+def weighted_attention(model: HookedTransformer, cache: Mapping[str, Tensor]) -> WeightedAttention:
+    """Every view of one text, from a cache of `attention_hooks` with a batch of one, on the CPU.
 
-    Raises `ValueError` for a model without attention layers.
+    Raises `ValueError` for a model without attention, and for a batch of several texts.
     """
-    if not model.cfg.n_layers:
-        raise ValueError(f"model {model.cfg.model_name!r} has no attention layer: it has no patterns to show")
-    cache = cache_hooks(model, [text], attention_hooks(model)).cache
     layers = range(model.cfg.n_layers)
-    pattern = torch.stack([cache[hook_names.pattern(layer)][0] for layer in layers])
-    values = torch.stack([cache[hook_names.v(layer)][0] for layer in layers])
-    z = torch.stack([cache[hook_names.z(layer)][0] for layer in layers])
-    moved = einsum(
-        values, model.W_O.detach(), "layer key head d_head, layer head d_head d_model -> layer head key d_model"
+    if not layers:
+        raise ValueError(f"model {model.cfg.model_name!r} has no attention layer: there is no pattern to weight")
+    batch = len(cache[hook_names.pattern(0)])
+    if batch != 1:
+        raise ValueError(f"cache: holds a batch of {batch} texts; give one text")
+    views: dict[str, list[Tensor]] = {name: [] for name in WeightedAttention.__dataclass_fields__}
+    for layer in layers:
+        pattern, v = cache[hook_names.pattern(layer)], cache[hook_names.v(layer)]
+        views["pattern"].append(pattern)
+        views["value_norm_weighted"].append(value_norm_weighted(pattern, v))
+        views["norm_weighted"].append(norm_weighted(pattern, v, model.W_O[layer].detach()))
+        views["along_z"].append(value_along_z(pattern, v))
+        views["z"].append(
+            rearrange(attention_times_value(pattern, v), "batch pos head d_head -> batch head pos d_head")
+        )
+    return WeightedAttention(**{name: torch.cat(each).cpu() for name, each in views.items()})
+
+
+def share_on(weights: Float[Tensor, "layer head query key"], keys: Sequence[int]) -> Float[Tensor, "layer head query"]:
+    """Share of each row's weight that lies on `keys`; nan for a row without weight."""
+    return weights[..., list(keys)].sum(-1) / weights.sum(-1)
+
+
+def attention_identities(model: HookedTransformer, cache: Mapping[str, Tensor]) -> tuple[Identity, ...]:
+    """What the cached activations of a text must satisfy, whatever the weights; the worst layer of each.
+
+    Errors are largest absolute differences. A sum of n products in another order differs by about eps sqrt(n): the
+    tolerance is 8 eps sqrt(n) of the largest sum of magnitudes.
+    """
+    worst: dict[str, Identity] = {}
+    with torch.inference_mode():
+        for layer in range(model.cfg.n_layers):
+            for check in _layer_checks(model, cache, layer):
+                if check.name not in worst or _strain(check) > _strain(worst[check.name]):
+                    worst[check.name] = check
+    return tuple(worst.values())
+
+
+def _strain(check: Identity) -> float:
+    return float("inf") if check.error != check.error else check.error / check.tolerance
+
+
+def _layer_checks(model: HookedTransformer, cache: Mapping[str, Tensor], layer: int) -> tuple[Identity, ...]:
+    # In double precision here, so that what is seen is the rounding of the model's own sums
+    pattern, v, z, attn_out = (
+        cache[name(layer)].double() for name in (hook_names.pattern, hook_names.v, hook_names.z, hook_names.attn_out)
     )
-    summed = einsum(pattern, values, "layer head query key, layer key head d_head -> layer query head d_head")
-    out = einsum(pattern, moved, "layer head query key, layer head key d_model -> layer query d_model")
-    attn_out = torch.stack([cache[hook_names.attn_out(layer)][0] for layer in layers])
-    found = WeightedAttention(
-        pattern,
-        einsum(pattern, values.norm(dim=-1), "layer head query key, layer key head -> layer head query key"),
-        einsum(pattern, moved.norm(dim=-1), "layer head query key, layer head key -> layer head query key"),
-        z.transpose(1, 2),
-    )
-    scale = float(attn_out.abs().max().clamp(min=1))
-    return found, (
-        Identity("A v is z", "sum_j A_ij v_j = z of the model", (summed - z).abs().max().item(), 1e-4 * scale),
-        Identity(
-            "moved vectors sum to attn_out",
-            "sum over heads and keys of A_ij f(x_j) + b_O = attn_out",
-            (out + model.b_O.detach()[:, None] - attn_out).abs().max().item(),
-            1e-4 * scale,
+    W_O, b_O = model.W_O[layer].detach().double(), model.b_O[layer].detach().double()
+    summed, out = attention_times_value(pattern, v), _written(pattern, v, W_O) + b_O
+    by_source = reduce(value_along_z(pattern, v), "batch head query key -> batch query head", "sum")
+    rows = reduce(pattern, "batch head query key -> batch head query", "sum")
+    keys, d_head, width = pattern.shape[-1], z.shape[-1], W_O[..., 0].numel()
+    eps = torch.finfo(cache[hook_names.z(layer)].dtype).eps
+    z_room = 8 * eps * keys**0.5 * _top(attention_times_value(pattern, v.abs()))
+    out_room = 8 * eps * (keys * width) ** 0.5 * (_top(_written(pattern, v.abs(), W_O.abs())) + _top(b_O))
+    checks = (
+        ("rows sum to one", "sum_j A_ij = 1", rows - 1, 8 * eps * keys**0.5),
+        ("attention times value", "sum_j A_ij v_j = z", summed - z, z_room),
+        (
+            "sources along z",
+            "sum_j A_ij v_j . z_i / ||z_i|| = ||z_i||",
+            by_source - z.norm(dim=-1),
+            z_room * d_head**0.5,
         ),
+        ("moved vectors", "sum over heads and sources of A_ij f(x_j), + b_O = attn_out", out - attn_out, out_room),
+    )
+    # A head that writes nothing has no rounding at all: its error is 0, its room must not be
+    tiny = torch.finfo(torch.float32).tiny
+    return tuple(
+        Identity(name, f"{statement} (layer {layer})", float(gap.abs().max()), room + tiny)
+        for name, statement, gap, room in checks
     )
 
 
-def share_on(weights: Float[Tensor, "layer head query key"], keys: Sequence[int]) -> Float[Tensor, "layer head"]:
-    """Mean over queries of the share of a row's weight that lies on `keys`; rows without weight do not count."""
-    total = weights.sum(-1)
-    share = weights[..., list(keys)].sum(-1) / total
-    return share.nanmean(-1)
+def _written(pattern: Pattern, v: HeadVectors, W_O: Float[Tensor, "head d_head d_model"]) -> Resid:
+    """sum over heads and sources of A_ij f(x_j)."""
+    return einsum(pattern, moved(v, W_O), "batch head query key, batch key head d_model -> batch query d_model")
+
+
+def _top(values: Tensor) -> float:
+    # A missing value shows as a missing error; the room it is given stays a number
+    return float(values.nan_to_num().abs().max())

@@ -120,6 +120,25 @@ def test_small_heatmaps_share_one_scale():
     assert [note.text for note in made.figure.layout.annotations] == ["a", "b", "c"]
 
 
+def test_small_heatmaps_with_scales_of_their_own():
+    panels = [(name, factor * np.eye(2)) for name, factor in (("a", 1), ("b", 10), ("c", 2), ("d", 20))]
+    made = figures.small_heatmaps(panels, scales=["raw", "weighted"] * 2, columns=2, **TEXT).figure
+    assert [trace.zmax for trace in made.data] == [2, 20, 2, 20]
+    assert [trace.showscale for trace in made.data] == [True, True, False, False]
+    assert [trace.colorbar.title.text for trace in made.data[:2]] == ["raw", "weighted"]
+    assert [(trace.xaxis, trace.yaxis) for trace in made.data] == [("x", "y"), ("x2", "y"), ("x", "y2"), ("x2", "y2")]
+    assert made.layout.xaxis2.domain[0] > made.layout.xaxis.domain[1]
+    assert made.layout.yaxis2.domain[1] < made.layout.yaxis.domain[0], "rows go down"
+
+
+def test_small_heatmaps_name_rows_and_columns_on_hover():
+    words = ["the", "<b>", "the"]
+    made = figures.small_heatmaps([("a", np.zeros((3, 2)))], x_labels=words[:2], y_labels=words, **TEXT).figure
+    assert list(made.layout.yaxis.ticktext) == ["the", "&lt;b&gt;", "the"]
+    assert list(made.layout.xaxis.tickvals) == [0, 1]
+    assert made.layout.xaxis.showticklabels is False
+
+
 def test_histogram_draws_each_count_over_its_own_bin():
     made = trace(figures.histogram({"a": ([3, 5], [0.0, 1.0, 2.0])}, **TEXT))
     assert list(made.x) == [0.0, 1.0, 2.0]
@@ -154,6 +173,9 @@ def test_scatter_groups_keep_their_points_and_labels():
         (lambda: figures.box_from_quartiles({"a": (1, 2, 3)}, **TEXT), r"boxes\['a'\] has 3 entries"),
         (lambda: figures.box_from_quartiles({}, **TEXT), "boxes"),
         (lambda: figures.small_heatmaps([], **TEXT), "panels"),
+        (lambda: figures.small_heatmaps([("a", np.eye(2)), ("b", np.eye(3))], **TEXT), "one grid needs one shape"),
+        (lambda: figures.small_heatmaps([("a", np.eye(2))], scales=["x", "y"], **TEXT), "scales has 2 entries"),
+        (lambda: figures.small_heatmaps([("a", np.eye(2))], x_labels=["x"], **TEXT), "x_labels has 1 entries"),
         (lambda: figures.bars({"a": 1.0}, colour="red", **TEXT), r"\['colour'\]: choose from x_title, y_title"),
     ],
 )

@@ -1,5 +1,6 @@
 """Pages as files: everything said is there, escaped, rounded, within its size; the browser's part is in browser/."""
 
+import base64
 import json
 import math
 import re
@@ -13,7 +14,7 @@ import torch
 from site_example import HOSTILE, drawn, manifest, patterns, tables, write_site
 
 from lens_utils import figures, pages
-from lens_utils.pages.encode import json_for_page, plain, plain_figure
+from lens_utils.pages.encode import json_for_page, packed_cells, plain, plain_figure
 from lens_utils.pages.site import ASSET_NAMES
 from lens_utils.tables import Column, Table
 
@@ -150,15 +151,61 @@ def test_figures_on_the_page_carry_their_data(result: Parsed):
 
 
 def test_large_figures_are_linked_instead(tmp_path: Path):
-    values = np.random.default_rng(0).normal(size=(200, 400))
-    names = [str(index) for index in range(400)]
-    large = figures.heatmap(values, x_labels=names, y_labels=names[:200], title="t", caption="c")
+    values = np.random.default_rng(0).normal(size=(600, 400))
+    names = [str(index) for index in range(600)]
+    large = figures.heatmap(values, x_labels=names[:400], y_labels=names, title="t", caption="c")
     pages.render_result(tmp_path, manifest=manifest(), tables=tables(), figures={"large": large}, summary="s")
     page = Parsed((tmp_path / "index.html").read_text(encoding="utf-8"))
     assert not [block for block in page.blocks if "data" in block]
     assert [frame["data-src"] for frame in page.all("iframe")] == ["large.html#embedded"]
     assert all("src" not in frame for frame in page.all("iframe")), "nothing is loaded before it is opened"
     assert (tmp_path / "index.html").stat().st_size < 200_000 < (tmp_path / "large.html").stat().st_size < 1_000_000
+
+
+def test_heatmaps_lie_beside_their_page_as_svg(site: Path):
+    folder = site / "site_example" / "zoo-stories-1l"
+    assert sorted(path.name for path in folder.glob("*.svg")) == ["grids.svg", "heatmap.svg"]
+    page = Parsed((folder / "heatmap.html").read_text(encoding="utf-8"))
+    assert "heatmap.svg" in [attrs.get("href") for attrs in page.all("a")]
+
+
+def test_a_heatmap_behind_a_choice_has_its_svg_too(tmp_path: Path):
+    options = {
+        name: (figures.heatmap(factor * np.eye(2), x_labels="ab", y_labels="cd", title=name, caption="c"),)
+        for name, factor in (("first", 1), ("second", 2))
+    }
+    given = {"chosen": pages.Page((pages.Heading("h"), pages.Choice("Head", options)), "c")}
+    pages.render_result(tmp_path, manifest=manifest(), tables=tables(), figures=given, summary="s")
+    links = [attrs.get("href") for attrs in Parsed((tmp_path / "chosen.html").read_text(encoding="utf-8")).all("a")]
+    for name, file in (("first", "chosen-1-0-0.svg"), ("second", "chosen-1-1-0.svg")):
+        assert file in links
+        assert f"<title>{name}</title>" in (tmp_path / file).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("low", [0.0, -2.0])
+def test_packed_cells_hold_every_value_to_a_step(low: float):
+    values = np.random.default_rng(0).uniform(low, 2, size=(5, 7))
+    values[0, 1:] = values[2, 3] = values[4] = np.nan
+    values[1, 0] = 0.0
+    sent = packed_cells(values, low, 2.0)
+    assert sent["widths"] == [1, 7, 7, 7, 0]
+    codes = np.frombuffer(base64.b64decode(sent["packed"]), dtype=np.uint8).astype(float)
+    back = np.full((5, sent["columns"]), 255.0)
+    back[np.arange(7) < np.array(sent["widths"])[:, None]] = codes
+    assert ((back == 255) == np.isnan(values)).all()
+    restored = np.where(back == 255, np.nan, low + back * sent["step"])
+    np.testing.assert_allclose(restored, values, atol=(2 - low) / 508 + 1e-12)
+    assert restored[1, 0] == 0, "nothing stays nothing"
+
+
+def test_small_figures_keep_their_digits_and_large_ones_are_packed(tmp_path: Path):
+    values = np.random.default_rng(0).normal(size=(200, 160))
+    names = [str(index) for index in range(200)]
+    for rows, packed in ((180, False), (200, True)):
+        drawn = figures.heatmap(values[:rows], x_labels=names[:160], y_labels=names[:rows], title="t", caption="c")
+        pages.render_result(tmp_path, manifest=manifest(), tables=tables(), figures={"x": drawn}, summary="s")
+        (block,) = [block for block in Parsed((tmp_path / "x.html").read_text()).blocks if "data" in block]
+        assert isinstance(block["data"][0]["z"], dict) == packed
 
 
 @pytest.mark.parametrize(("heads", "size", "limit"), [(16, 128, 1_000_000), (144, 64, 4_000_000)])
@@ -171,14 +218,17 @@ def test_attention_pages_stay_small(tmp_path: Path, heads: int, size: int, limit
     assert (tmp_path / "attention.html").stat().st_size < limit
 
 
-def test_attention_grid_sends_every_weight_to_one_byte():
-    import base64
-
-    given = patterns(3, 7)
-    grid = pages.attention_grid(given, tokens=["a"] * 7, names=["x", "y", "z"], caption="c")
-    bytes_back = np.frombuffer(base64.b64decode(grid.props["cells"]), dtype=np.uint8).reshape(3, 7, 7)
-    largest = given.max().item()
-    np.testing.assert_allclose(bytes_back / 255 * largest, given.numpy(), atol=largest / 510 + 1e-6)
+@pytest.mark.parametrize("signed", [False, True])
+def test_attention_grid_sends_every_weight_to_one_byte(signed: bool):
+    given = patterns(3, 7) * torch.tensor([1.0, 1e-4, 0])[:, None, None]
+    given = given - 0.6 * given.flip(-1) if signed else given
+    grid = pages.attention_grid(given, tokens=["a"] * 7, names=["x", "y", "z"], caption="c", signed=signed).props
+    bytes_back = np.frombuffer(base64.b64decode(grid["cells"]), dtype=np.uint8).reshape(3, 7, 7).astype(int)
+    largest = given.abs().amax((1, 2)).numpy()
+    np.testing.assert_allclose(grid["largest"], largest, rtol=1e-4)
+    restored = (bytes_back - grid["zero"]) / grid["steps"] * largest[:, None, None]
+    np.testing.assert_array_less(np.abs(restored - given.numpy()).max((1, 2)), largest / grid["steps"] * 0.51 + 1e-12)
+    assert (restored[given.numpy() == 0] == 0).all(), "nothing stays nothing"
 
 
 @pytest.mark.parametrize(
@@ -188,6 +238,7 @@ def test_attention_grid_sends_every_weight_to_one_byte():
         (lambda: grid_of(tokens=["a"]), "tokens has 1 entries"),
         (lambda: pages.Choice("Head", {}), "needs at least one"),
         (lambda: grid_of(names=["a"]), "names has 1 entries"),
+        (lambda: grid_of(groups=["a"]), "groups has 1 entries"),
         (lambda: grid_of(patterns=-torch.ones(2, 3, 3)), "negative"),
         (lambda: grid_of(patterns=torch.full((2, 3, 3), math.nan)), "missing"),
     ],

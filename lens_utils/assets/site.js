@@ -26,8 +26,19 @@ Object.defineProperty(Element.prototype, "innerHTML", {
     watcher.observe(host);
   }
 
+  // Many cells come as one byte each, without what is blank at the end of a row.
+  function unpacked({ packed, columns, widths, low, step }) {
+    const bytes = atob(packed);
+    let at = 0;
+    return widths.map((width) => [...Array(columns).keys()].map((column) => {
+      const code = column < width ? bytes.charCodeAt(at++) : 255;
+      return code === 255 ? null : Number((low + step * code).toPrecision(3));
+    }));
+  }
+
   function plot(host) {
     const figure = read(host);
+    for (const trace of figure.data) if (trace.z?.packed !== undefined) trace.z = unpacked(trace.z);
     const themes = JSON.parse(document.getElementById("plot-theme").textContent);
     const view = host.querySelector(".canvas");
     const config = {
@@ -56,78 +67,144 @@ Object.defineProperty(Element.prototype, "innerHTML", {
     });
   }
 
-  function grid(host) {
-    const { tokens, names, largest, cells, causal } = read(host);
-    const bytes = Uint8Array.from(atob(cells), (letter) => letter.charCodeAt(0));
-    const size = tokens.length;
-    const at = (head, query, key) => (bytes[(head * size + query) * size + key] / 255) * largest;
-    const readout = host.querySelector(".readout");
-    const view = host.querySelector(".paper > div").id;
-    const textView = host.querySelector(".hover-text > div");
-    const thumbs = host.querySelector(".thumbs");
-    const rows = [...Array(size).keys()];
-    // Tokens of words come without the spaces between them
-    const spaced = tokens.some((token) => /^[\s\u0120\u2581]/.test(token));
-    const text = tokens.map((token) => (!spaced && /^[\p{L}\p{N}]/u.test(token) ? ` ${token}` : token));
-
-    function strongest(head) {
-      let best = [-1, 0, 0];
-      for (const query of rows) for (const key of rows) {
-        if (query !== key && key > 0 && at(head, query, key) > best[0]) best = [at(head, query, key), query, key];
-      }
-      if (best[0] <= 0) return `${names[head]}: only the first token and the token itself`;
-      const [weight, query, key] = best;
-      // First strong isolates keep a right-to-left token from turning the sentence round.
-      const quoted = (index) => `\u201c\u2068${tokens[index]}\u2069\u201d (${index})`;
-      return `${names[head]}: strongest from ${quoted(query)} to ${quoted(key)}, ${weight.toFixed(2)}`;
-    }
-
-    function choose(head) {
-      buttons.forEach((button, index) => {
-        button.setAttribute("aria-pressed", index === head);
-        button.tabIndex = index === head ? 0 : -1;
-      });
-      readout.textContent = strongest(head);
-      const attention = rows.map((query) => rows.map((key) => Number(at(head, query, key).toFixed(4))));
-      CircuitsVis.render(view, CircuitsVis.AttentionPattern, {
-        tokens, attention, showAxisLabels: true, maskUpperTri: causal, minValue: 0, maxValue: largest, positiveColor: "#0b5a8f",
-      });
-      if (textView) CircuitsVis.render(textView.id, CircuitsVis.AttentionPatterns, { tokens: text, attention: [attention] });
-      host.dataset.chosen = names[head];
-    }
-
-    function thumbnail(head) {
-      const button = document.createElement("button");
-      const canvas = document.createElement("canvas");
-      button.type = "button";
-      canvas.width = canvas.height = size;
-      const context = canvas.getContext("2d");
-      const image = context.createImageData(size, size);
-      for (let index = 0; index < size * size; index += 1) {
-        const share = bytes[head * size * size + index] / 255;
-        image.data.set([255 - 244 * share, 255 - 165 * share, 255 - 112 * share, 255], index * 4);
-      }
-      context.putImageData(image, 0, 0);
-      const name = document.createElement("span");
-      name.textContent = names[head];
-      button.append(canvas, name);
-      button.addEventListener("click", () => choose(head));
-      button.addEventListener("pointerenter", () => { readout.textContent = strongest(head); });
-      button.addEventListener("focus", () => { readout.textContent = strongest(head); });
-      return button;
-    }
-
-    const buttons = names.map((_, head) => thumbnail(head));
-    thumbs.append(...buttons);
-    thumbs.addEventListener("keydown", (event) => {
+  // One button of a group is in the tab order; arrow keys move on from it.
+  function roving(group, buttons) {
+    const stop = (chosen) => buttons.forEach((button, index) => { button.tabIndex = index === chosen ? 0 : -1; });
+    group.addEventListener("keydown", (event) => {
       const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
       if (!step) return;
       event.preventDefault();
       const next = (buttons.indexOf(document.activeElement) + step + buttons.length) % buttons.length;
-      buttons.forEach((button, index) => { button.tabIndex = index === next ? 0 : -1; });
+      stop(next);
       buttons[next].focus();
     });
-    thumbs.addEventListener("pointerleave", () => { readout.textContent = strongest(names.indexOf(host.dataset.chosen)); });
+    stop(0);
+    return stop;
+  }
+
+  function named(tag, text, parent) {
+    const made = document.createElement(tag);
+    made.textContent = text;
+    parent?.append(made);
+    return made;
+  }
+
+  const brief = (number) => String(Number(number.toPrecision(3)));
+
+  function grid(host) {
+    const { tokens, names, groups, largest, cells, zero, steps, causal } = read(host);
+    const bytes = Uint8Array.from(atob(cells), (letter) => letter.charCodeAt(0));
+    const size = tokens.length;
+    const rows = [...Array(size).keys()];
+    const at = (head, query, key) => ((bytes[(head * size + query) * size + key] - zero) / steps) * largest[head];
+    const [readout, thumbs, words, told, scale, direction] =
+      [".readout", ".thumbs", ".words", ".told", "[data-scale]", "[data-direction]"].map((part) => host.querySelector(part));
+    const view = host.querySelector(".paper > div").id;
+    const overall = Math.max(...largest) || 1;
+    const top = (head) => (scale.value === "own" && largest[head]) || overall;
+    // First strong isolates keep a right-to-left token from turning the sentence round.
+    const quoted = (index) => `\u201c\u2068${tokens[index]}\u2069\u201d (${index})`;
+    let chosen = 0;
+    let pointed = null;
+    let kept = null;
+
+    function strongest(head) {
+      let best = [0, 0, 0];
+      for (const query of rows) for (const key of rows) {
+        const weight = at(head, query, key);
+        if (query !== key && key > 0 && Math.abs(weight) > Math.abs(best[0])) best = [weight, query, key];
+      }
+      return best;
+    }
+
+    function summary(head) {
+      const [weight, query, key] = strongest(head);
+      if (!weight) return `${names[head]}: only the first token and the token itself`;
+      return `${names[head]}: strongest from ${quoted(query)} to ${quoted(key)}, ${brief(weight)}`;
+    }
+
+    // The text: each token as dark as its weight for the one that is pointed at, or the head's most telling one.
+    function tell() {
+      const index = pointed ?? kept ?? (strongest(chosen)[1] || size - 1);
+      const from = direction.value === "from";
+      const weights = rows.map((other) => (from ? at(chosen, index, other) : at(chosen, other, index)));
+      const most = Math.max(...weights.map(Math.abs)) || 1;
+      letters.forEach((button, other) => {
+        button.style.setProperty("--weight", Math.abs(weights[other]) / most);
+        button.classList.toggle("strong", Math.abs(weights[other]) / most > 0.6);
+        button.classList.toggle("minus", weights[other] < 0);
+        button.classList.toggle("pointed", other === index);
+        button.title = `${other}: ${brief(weights[other])}`;
+      });
+      const listed = rows.filter((other) => weights[other]).sort((a, b) => Math.abs(weights[b]) - Math.abs(weights[a]));
+      const first = listed.slice(0, 3).map((other) => `${quoted(other)} ${brief(weights[other])}`).join(", ");
+      const verb = from ? "attends to" : "is attended to by";
+      told.textContent = `${names[chosen]}: ${quoted(index)} ${verb} ${first || "nothing"}`;
+    }
+
+    function paint(head) {
+      const context = buttons[head].querySelector("canvas").getContext("2d");
+      const image = context.createImageData(size, size);
+      for (let index = 0; index < size * size; index += 1) {
+        const share = ((bytes[head * size * size + index] - zero) / steps) * largest[head] / top(head);
+        const [red, green, blue] = share < 0 ? [42, 161, 255] : [244, 165, 112];
+        const part = Math.abs(share);
+        image.data.set([255 - red * part, 255 - green * part, 255 - blue * part, 255], index * 4);
+      }
+      context.putImageData(image, 0, 0);
+    }
+
+    function choose(head) {
+      chosen = head;
+      buttons.forEach((button, index) => button.setAttribute("aria-pressed", index === head));
+      stop(head);
+      readout.textContent = summary(head);
+      tell();
+      const attention = rows.map((query) => rows.map((key) => Number(at(head, query, key).toPrecision(4))));
+      CircuitsVis.render(view, CircuitsVis.AttentionPattern, {
+        tokens, attention, showAxisLabels: true, maskUpperTri: causal,
+        minValue: -top(head), maxValue: top(head), positiveColor: "#0b5a8f", negativeColor: "#d55e00",
+      });
+      host.dataset.chosen = names[head];
+    }
+
+    function thumbnail(head) {
+      if (groups[head] && groups[head] !== groups[head - 1]) named("p", groups[head], thumbs);
+      const button = named("button", "", thumbs);
+      const canvas = named("canvas", "", button);
+      button.type = "button";
+      canvas.width = canvas.height = size;
+      named("span", names[head], button);
+      button.addEventListener("click", () => choose(head));
+      button.addEventListener("pointerenter", () => { readout.textContent = summary(head); });
+      button.addEventListener("focus", () => { readout.textContent = summary(head); });
+      return button;
+    }
+
+    function letter(token, index) {
+      const button = named("button", token, words);
+      const point = () => { pointed = index; tell(); };
+      button.type = "button";
+      button.addEventListener("pointerenter", point);
+      button.addEventListener("focus", point);
+      button.addEventListener("click", () => {
+        kept = kept === index ? null : index;
+        letters.forEach((other, place) => other.toggleAttribute("data-kept", place === kept));
+        point();
+      });
+      return button;
+    }
+
+    words.classList.toggle("spaced", !tokens.some((token) => /^\s/.test(token)));
+    const letters = tokens.map(letter);
+    const buttons = names.map((_, head) => thumbnail(head));
+    const stop = roving(thumbs, buttons);
+    roving(words, letters);
+    thumbs.addEventListener("pointerleave", () => { readout.textContent = summary(chosen); });
+    words.addEventListener("pointerleave", () => { pointed = null; tell(); });
+    direction.addEventListener("change", tell);
+    scale.addEventListener("change", () => { buttons.forEach((_, head) => paint(head)); choose(chosen); });
+    buttons.forEach((_, head) => paint(head));
     choose(0);
     host.dataset.ready = "yes";
   }

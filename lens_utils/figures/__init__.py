@@ -4,6 +4,7 @@ from lens_utils.figures.builders import bars, box_from_quartiles, heatmap, histo
 from lens_utils.figures.heads import Edge, graph, small_scatters
 from lens_utils.figures.parts import Figure
 from lens_utils.figures.stacked import stacked_lines
+from lens_utils.figures.svg import heatmap_svg
 
 __all__ = [
     "Edge",
@@ -12,6 +13,7 @@ __all__ = [
     "box_from_quartiles",
     "graph",
     "heatmap",
+    "heatmap_svg",
     "histogram",
     "lines",
     "scatter",

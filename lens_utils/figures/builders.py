@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Unpack
 
 import numpy as np
-from plotly.subplots import make_subplots
 
 from lens_utils.figures import parts, theme
 from lens_utils.figures.parts import (
@@ -20,6 +19,7 @@ from lens_utils.figures.parts import (
     HistogramOptions,
     Matrix,
     Number,
+    PanelOptions,
     ScatterOptions,
     Vector,
 )
@@ -56,28 +56,33 @@ def small_heatmaps(
     title: str,
     caption: str,
     columns: int = 4,
-    **options: Unpack[HeatmapOptions],
+    **options: Unpack[PanelOptions],
 ) -> Figure:
-    """A grid of (name, matrix) panels on one common colour scale, so that they can be compared."""
-    opts: dict[str, Any] = parts.checked(options, HeatmapOptions)
+    """A grid of (name, matrix) panels of one shape, on one common colour scale, or one for each name in `scales`.
+
+    Zooming into one panel zooms all. Raises `ValueError` for no panels, other shapes, or labels that do not fit.
+    """
+    opts: dict[str, Any] = parts.checked(options, PanelOptions)
+    arrays = [parts.array(values) for _, values in panels]
     if not panels:
         raise ValueError("panels=[]: give at least one (name, matrix)")
+    shapes = {cells.shape for cells in arrays}
+    if len(shapes) > 1:
+        raise ValueError(f"panels have shapes {sorted(shapes)}: one grid needs one shape")
     columns = max(1, min(columns, len(panels)))
     rows = math.ceil(len(panels) / columns)
-    grid = make_subplots(
-        rows, columns, subplot_titles=[parts.text(name) for name, _ in panels], vertical_spacing=0.25 / rows**1.2
-    )
-    arrays = [parts.array(values) for _, values in panels]
-    together = parts.bounds(np.concatenate([cells.ravel() for cells in arrays]), opts)
-    for index, cells in enumerate(arrays):
-        trace = parts.heatmap_trace(cells, opts, bounds=together)
-        trace.showscale = index == 0
-        trace.colorbar = parts.colorbar(opts)
-        grid.add_trace(trace, row=index // columns + 1, col=index % columns + 1)
-    grid.update_layout(parts.figure(title, {}, height=60 + 190 * rows).layout)
-    grid.update_layout(margin={"t": 36, "b": 8, "l": 16})
-    grid.update_xaxes(showgrid=False, zeroline=False, showticklabels=False, ticks="")
-    grid.update_yaxes(showgrid=False, zeroline=False, showticklabels=False, ticks="", autorange="reversed")
+    scales = list(opts.get("scales") or [opts.get("colorbar", "")] * len(panels))
+    parts.check_length("scales", scales, len(panels))
+    grid = parts.figure(title, {}, height=60 + 190 * rows)
+    grid.add_traces(parts.panel_traces(arrays, scales, opts, columns=columns))
+    parts.lay_out_panels(grid, rows, columns, [name for name, _ in panels])
+    for given, size, update in (("x_labels", 1, grid.update_xaxes), ("y_labels", 0, grid.update_yaxes)):
+        if given in opts:
+            parts.check_length(given, opts[given], arrays[0].shape[size])
+            # Not written, as there is no room, but shown on hover
+            update(**parts.every_tick(opts[given]))
+    grid.update_xaxes(showgrid=False, zeroline=False, showticklabels=False, ticks="", matches="x")
+    grid.update_yaxes(showgrid=False, zeroline=False, showticklabels=False, ticks="", matches="y", autorange="reversed")
     return Figure(grid, caption)
 
 

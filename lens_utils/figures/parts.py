@@ -50,6 +50,14 @@ class HeatmapOptions(AxisOptions, total=False):
     colorbar: str
 
 
+class PanelOptions(HeatmapOptions, total=False):
+    """`scales` names the colour scale of each panel; labels of rows and columns, the same in all, show on hover."""
+
+    scales: Sequence[str]
+    x_labels: Sequence[str]
+    y_labels: Sequence[str]
+
+
 class HistogramOptions(AxisOptions, total=False):
     """`log_y` draws the counts on a logarithmic axis."""
 
@@ -98,6 +106,66 @@ def ticks(labels: Sequence[str]) -> dict[str, Any]:
         "ticktext": [html.escape(label(labels[index], length=28), quote=False) for index in chosen],
         "tickfont": {"size": 11 if len(labels) <= 40 else 9},
     }
+
+
+def every_tick(labels: Sequence[str]) -> dict[str, Any]:
+    """Axis settings that name every position, for the hover text of an axis whose labels are not written."""
+    named = [html.escape(label(each, length=28), quote=False) for each in labels]
+    return {"tickmode": "array", "tickvals": list(range(len(named))), "ticktext": named}
+
+
+def axis(name: str, index: int) -> str:
+    """Plotly's name of one of several axes: x, x2, x3 ... or xaxis, xaxis2 ..."""
+    return name if index == 0 else f"{name}{index + 1}"
+
+
+PANEL_GAP = 0.12
+"""Share of a panel's room that is left free; in a column half of it holds the name."""
+
+
+def lay_out_panels(grid: go.Figure, rows: int, columns: int, names: Sequence[str]) -> None:
+    """Place one x axis a column and one y axis a row, and write each panel's name above it."""
+    layout: dict[str, Any] = {"margin": {"t": 36, "b": 8, "l": 16}}
+    for column in range(columns):
+        ends = [(column + PANEL_GAP / 2) / columns, (column + 1 - PANEL_GAP / 2) / columns]
+        layout[axis("xaxis", column)] = {"domain": ends, "anchor": "y"}
+    for row in range(rows):
+        ends = [1 - (row + 1 - PANEL_GAP) / rows, 1 - row / rows]
+        layout[axis("yaxis", row)] = {"domain": ends, "anchor": "x"}
+    grid.update_layout(layout)
+    for index, name in enumerate(names):
+        row, column = divmod(index, columns)
+        grid.add_annotation(
+            text=text(name),
+            x=(column + 0.5) / columns,
+            y=1 - row / rows,
+            xref="paper",
+            yref="paper",
+            xanchor="center",
+            yanchor="bottom",
+            showarrow=False,
+        )
+
+
+def panel_traces(
+    arrays: Sequence[np.ndarray], scales: Sequence[str], options: Mapping[str, Any], *, columns: int
+) -> list[go.Heatmap]:
+    """One heatmap a panel; panels whose scale has one name share its ends, and its first shows the colour bar."""
+    names = list(dict.fromkeys(scales))
+    slots = max(-(-len(arrays) // columns), len(names))
+    traces = []
+    for place, name in enumerate(names):
+        own = [index for index, scale in enumerate(scales) if scale == name]
+        ends = bounds(np.stack([arrays[index] for index in own]), options)
+        for index in own:
+            trace = heatmap_trace(arrays[index], options, bounds=ends)
+            trace.update(xaxis=axis("x", index % columns), yaxis=axis("y", index // columns))
+            trace.showscale = index == own[0]
+            # One bar under the other, from the top
+            placed = {"len": 1 / slots, "y": 1 - place / slots, "yanchor": "top", "nticks": 4}
+            trace.colorbar = colorbar({"colorbar": name}) | placed
+            traces.append((index, trace))
+    return [trace for _, trace in sorted(traces, key=lambda pair: pair[0])]
 
 
 def figure(title: str, options: Mapping[str, Any], *, height: int, data: Sequence[Any] = ()) -> go.Figure:

@@ -4,13 +4,15 @@ from typing import Any
 
 import numpy as np
 
-from lens_utils.figures import Figure, theme
-from lens_utils.pages.encode import humanised, json_for_page, plain_figure
+from lens_utils.figures import Figure, heatmap_svg, theme
+from lens_utils.pages.encode import humanised, json_for_page, packed_cells, plain_figure
 from lens_utils.pages.fragments import AttentionGrid, Choice, Component, Fragment, Heading, Page, Text
 from lens_utils.tables import TOKEN_UNIT, Table, display_cells
 from lens_utils.visible_text import visible
 
 MAX_ROWS = 200
+PACKED_ABOVE = 30_000
+"""Cells of a figure; more are sent as a byte each."""
 _PLOT_THEME = {
     scheme: {
         "template": theme.template(scheme),
@@ -57,9 +59,10 @@ def page_blocks(page: Page, name: str) -> list[dict[str, Any]]:
 
 
 def figure_block(figure: Figure, name: str) -> dict[str, Any]:
-    """A figure's heading, caption and JSON; the template and the title stay out, the page has its own."""
+    """A figure's heading, caption, JSON and (heatmaps) SVG; template and title stay out, the page has its own."""
     drawing = plain_figure(figure.figure.to_dict())
     layout = drawing["layout"]
+    data = _with_packed_cells(figure, drawing["data"])
     layout.pop("template", None)
     layout.pop("title", None)
     return {
@@ -69,8 +72,21 @@ def figure_block(figure: Figure, name: str) -> dict[str, Any]:
         "caption": visible(figure.caption),
         "height": layout.get("height", 360),
         "width": _least_width(layout),
-        "json": json_for_page({"data": drawing["data"], "layout": layout}),
+        "svg": heatmap_svg(figure) or "",
+        "json": json_for_page({"data": data, "layout": layout}),
     }
+
+
+def _with_packed_cells(figure: Figure, traces: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The traces, the cells of heatmaps packed where they are so many that no one reads their digits."""
+    drawn: Any = figure.figure.data
+    maps = {index: trace for index, trace in enumerate(drawn) if trace.type == "heatmap"}
+    if sum(len(trace.z) * len(trace.z[0]) for trace in maps.values()) <= PACKED_ABOVE:
+        return traces
+    return [
+        trace | {"z": packed_cells(maps[index].z, maps[index].zmin, maps[index].zmax)} if index in maps else trace
+        for index, trace in enumerate(traces)
+    ]
 
 
 def _least_width(layout: dict[str, Any]) -> int:
@@ -124,6 +140,11 @@ def _cells(table: Table, key: str) -> list[dict[str, str]]:
 def _words(text: str, *, quoted: bool) -> str:
     # Markdown and the terminal need escapes; a page can show emoji and scripts, and writes out what is hidden.
     return f"\u201c{visible(text)}\u201d" if quoted or text != text.strip() else visible(text)
+
+
+def pictures(blocks: list[dict[str, Any]]) -> dict[str, str]:
+    """The SVG text of each figure that has one, by file name."""
+    return {f"{block['id']}.svg": block["svg"] for block in _with_inner(blocks) if block.get("svg")}
 
 
 def inline_size(blocks: list[dict[str, Any]]) -> int | None:

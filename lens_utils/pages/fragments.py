@@ -99,28 +99,37 @@ def attention_grid(
     tokens: Sequence[str],
     names: Sequence[str],
     caption: str,
+    groups: Sequence[str] = (),
     causal: bool = True,
+    signed: bool = False,
 ) -> AttentionGrid:
-    """A thumbnail for each head, and the chosen head drawn by CircuitsVis with its tokens.
+    """A thumbnail for each head; the chosen head drawn by CircuitsVis, and as text whose tokens answer to the pointer.
 
-    Values from 0 to the largest of all heads are sent as one byte each, so that 144 heads of 64 tokens stay under
-    1 MB; `causal=False` (masked models) shows the upper triangle too.
-    Raises `ValueError` when tokens or names do not fit the patterns, or for a negative or missing value.
+    Each weight is sent as one byte, in 255 steps up to its head's largest (`signed`: 127 on either side of 0), so that
+    144 heads of 64 tokens stay under 1 MB. `groups` (a name a head, as `Layer 0`) puts a heading above the heads that
+    follow each other under one name; `causal=False` (masked models) shows the upper triangle too.
+    Raises `ValueError` when tokens, names or groups do not fit, for missing values, for negative ones unless `signed`.
     """
     weights = patterns.detach().cpu().double().numpy()
     heads, queries, keys = weights.shape
-    for label, given, size in (("tokens", tokens, keys), ("tokens", tokens, queries), ("names", names, heads)):
+    sizes = [("tokens", tokens, keys), ("tokens", tokens, queries), ("names", names, heads)]
+    for label, given, size in [*sizes, *([("groups", groups, heads)] if groups else [])]:
         if len(given) != size:
             raise ValueError(f"{label} has {len(given)} entries: patterns of shape {weights.shape} need {size}")
-    if not (np.isfinite(weights).all() and (weights >= 0).all()):
-        raise ValueError("patterns: holds negative, infinite or missing values; attention weights are 0 or more")
-    largest = float(weights.max(initial=0.0)) or 1.0
-    cells = np.rint(weights / largest * 255).astype(np.uint8)
+    if not (np.isfinite(weights).all() and (signed or (weights >= 0).all())):
+        raise ValueError("patterns: holds negative (signed=False), infinite or missing values")
+    zero, steps = (127, 127) if signed else (0, 255)
+    largest = np.abs(weights).max(axis=(1, 2), initial=0.0)
+    unit = np.where(largest > 0, largest, 1.0)[:, None, None]
+    cells = (zero + np.rint(weights / unit * steps)).astype(np.uint8)
     props = {
         "tokens": [visible(token) for token in tokens],
         "names": [visible(name) for name in names],
-        "largest": plain(largest),
+        "groups": [visible(name) for name in groups],
+        "largest": plain(largest.tolist()),
         "cells": base64.b64encode(cells.tobytes()).decode(),
+        "zero": zero,
+        "steps": steps,
         "causal": causal,
     }
     return AttentionGrid(props, caption)

@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from lens_utils.figures import Figure
 from lens_utils.pages import facts
-from lens_utils.pages.blocks import figure_block, inline_size, needs, page_blocks, table_block
+from lens_utils.pages.blocks import figure_block, inline_size, needs, page_blocks, pictures, table_block
 from lens_utils.pages.encode import humanised
 from lens_utils.pages.fragments import Page
 from lens_utils.tables import Table
@@ -27,6 +27,8 @@ def render_result(
 ) -> None:
     """Write `folder`/index.html and one NAME.html a figure or page; `folder` is results/EXPERIMENT/MODEL or its draft.
 
+    Heatmaps are written as SVG too, NAME.svg or, within a page, NAME-0.svg and so on.
+
     The first table is the headline. Figures, and pages of nothing but figures and text, stand on the index page
     itself up to 250 kB each; the others are loaded when they are opened.
     """
@@ -40,6 +42,8 @@ def render_result(
         title = own[0]["title"] if isinstance(drawn, Figure) else humanised(name)
         page = {"title": title, "caption": drawn.caption, "blocks": own, "result": about} | needs(own)
         _write(folder / f"{name}.html", "page.html", depth=2, **page)
+        for file, picture in pictures(own).items():
+            (folder / file).write_text(picture, encoding="utf-8", newline="\n")
         size = inline_size(own)
         here = {"id": name, "title": title, "caption": drawn.caption}
         if size is None or size > min(INLINE_EACH, room):

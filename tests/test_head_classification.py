@@ -1,11 +1,9 @@
-"""The experiments on heads and attention on toy models: options, tables, pages, errors."""
+"""The head classification on toy models: options, tables, pages, errors."""
 
 import pytest
-import torch
 from toy_text import reading_model
 
-from experiments import attention_patterns, head_classification
-from lens_utils.attention_views import DEFINITIONS
+from experiments import head_classification
 from lens_utils.pages import Page
 from lens_utils.published import TINYSTORIES_1L_21M, TINYSTORIES_HEADS
 from lens_utils.tables import to_csv, to_markdown
@@ -16,11 +14,6 @@ PROMPTS = ("Tom was not happy . He was sad", "Lucy asks Tom : I am looking")
 def classified(model=None, **options):
     options = {"model": "toy", "prompts": PROMPTS, "repeats": 4} | options
     return head_classification.run(head_classification.Config(**options), model or reading_model(n_layers=2))
-
-
-def shown(model=None, **options):
-    options = {"model": "toy", "prompts": PROMPTS} | options
-    return attention_patterns.run(attention_patterns.Config(**options), model or reading_model(n_layers=2))
 
 
 @pytest.mark.parametrize("masked", [False, True])
@@ -84,34 +77,3 @@ def test_published_descriptions_stand_beside_ours() -> None:
 def test_classification_refuses(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         classified(**options)
-
-
-@pytest.mark.parametrize("masked", [False, True])
-def test_attention_of_every_prompt_and_head(masked: bool) -> None:
-    findings = shown(reading_model(masked=masked, n_layers=2))
-    assert all(identity.holds for identity in findings.identities)
-    tables = attention_patterns.tables(findings)
-    n_heads = findings.read[0].weighted.pattern[:, :, 0, 0].numel()
-    assert len(tables["heads"].frame) == 2 * n_heads
-    assert set(tables["tokens"].frame["prompt"]) == {0, 1}
-    made = attention_patterns.figures(findings)
-    assert {*DEFINITIONS, "tokens", "raw_and_weighted_l1"} <= set(made)
-    grids = [fragment for fragment in made["norm_weighted"].fragments if hasattr(fragment, "props")]
-    assert [len(grid.props["names"]) for grid in grids] == [n_heads] * 2
-    assert {grid.props["causal"] for grid in grids} == {not masked}
-
-
-def test_head_numbers_follow_the_pattern() -> None:
-    findings = shown(prompts=PROMPTS[:1])
-    row = attention_patterns.tables(findings)["heads"].frame.iloc[1]
-    pattern = findings.read[0].weighted.pattern[0, 1]
-    assert row["first"] == pytest.approx(pattern[1:, 0].mean().item(), abs=1e-5)
-    assert row["itself"] == pytest.approx(pattern.diagonal().mean().item(), abs=1e-5)
-    assert row["entropy"] == pytest.approx(torch.special.entr(pattern).sum(-1).mean().item(), abs=1e-5)
-
-
-def test_attention_refuses() -> None:
-    with pytest.raises(ValueError, match="has one token"):
-        shown(prompts=("Tom",), prepend_bos=False)
-    with pytest.raises(ValueError, match="top=0"):
-        attention_patterns.Config(top=0)
