@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from lens_utils.circuits.composition import Readers, all_pair_scores, readers
+from lens_utils.circuits.composition import Circuits, later_scores
 from lens_utils.circuits.copying import ov_eigenvalues
 from lens_utils.circuits.token_circuits import TokenCircuit, extreme_entries, row_extremes
 
@@ -55,8 +55,7 @@ def composition_ours() -> Job:
     weights = composition_weights()
 
     def run() -> torch.Tensor:
-        layers: list[Readers] = [readers(*(each[layer] for each in weights)) for layer in range(LAYERS)]
-        return all_pair_scores(layers).nan_to_num()
+        return later_scores(Circuits.of(*(each.flatten(0, 1) for each in weights)), HEADS).nan_to_num()
 
     return run
 
@@ -234,12 +233,12 @@ def matmul_rate() -> float:
 
 def markdown(title: str, rows: tuple[Row, ...], found: list[dict], rate: float | None) -> str:
     """A table of medians, ratios to the first row, peak memory, and the share of the matrix-product rate."""
-    lines = [f"### {title}", "", f"| contender | median s | {rows[0].name} is faster | peak MB |"]
+    lines = [f"### {title}", "", "| contender | median s | times the first row's | peak MB |"]
     lines += ["|---|---:|---:|---:|"]
     reference = statistics.median(found[0]["seconds"])
     for row, each in zip(rows, found, strict=True):
         seconds = statistics.median(each["seconds"])
-        ratio = f"{seconds / reference:.1f}x" if agrees(found[0], each) else "disagrees"
+        ratio = f"{seconds / reference:.3g}" if agrees(found[0], each) else "disagrees"
         lines.append(f"| {row.name} | {seconds:.3g} | {ratio} | {each['peak']:.0f} |")
     if rate is not None:
         operations = 2 * VOCAB * VOCAB * D_HEAD

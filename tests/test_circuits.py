@@ -280,6 +280,12 @@ class TestComposition:
             assert found[:, sender, receiver].tolist() == pytest.approx(expected, rel=1e-4)
         assert torch.equal(~found[0].isnan(), composition.is_pair(3, 3))
 
+    def test_blocks_of_rows_add_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        model = fold(toy_model(n_layers=3, **ATTENTION_ONLY))
+        at_once = composition.composition_scores(model)
+        monkeypatch.setattr(composition, "_BLOCK_VALUES", 5 * model.cfg.d_model * 24)
+        torch.testing.assert_close(composition.composition_scores(model), at_once, equal_nan=True)
+
     def test_heads_wider_than_the_residual_stream(self) -> None:
         model = toy_model(d_head=20, normalization_type=None, **ATTENTION_ONLY)
         found = composition.composition_scores(model)[:, 1, 4].tolist()

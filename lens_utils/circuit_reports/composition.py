@@ -12,7 +12,7 @@ from lens_utils.circuits.composition import KINDS, is_pair
 from lens_utils.circuits.composition_study import CompositionStudy
 from lens_utils.figures import Edge, Figure
 from lens_utils.mlp.tables import table
-from lens_utils.pages import Fragment, Page
+from lens_utils.pages import Fragment, Page, Text
 from lens_utils.statistics import bootstrap_interval
 from lens_utils.tables import Column, Table
 
@@ -155,10 +155,12 @@ def _graphs(study: CompositionStudy) -> Page:
     return Page(tuple(fragments), "Which heads read which: pairs that stand out, one graph for each kind of reading.")
 
 
-def _graph(study: CompositionStudy, kind: int) -> Figure:
+def _graph(study: CompositionStudy, kind: int) -> Figure | Text:
     pairs, base = study.pairs, float(study.pairs.baseline.mean())
     standing = [at for at in _order(study) if at[0] == kind and bool(pairs.stands_out[at])]
     chosen = standing[:DRAWN_EDGES]
+    if not chosen:
+        return Text(f"{KINDS[kind]}-composition: no pair stands out.")
     nodes = [
         (label, index % study.n_heads - (study.n_heads - 1) / 2, float(index // study.n_heads))
         for index, label in enumerate(study.labels)
@@ -171,8 +173,6 @@ def _graph(study: CompositionStudy, kind: int) -> Figure:
     count = f"The {len(edges)} strongest of {len(standing)} pairs" if len(edges) < len(standing) else "All pairs"
     caption = f"{count} that stand out; wider lines score higher. Point at a line for its numbers."
     layers = [f"layer {layer}" for layer in range(study.n_layers)]
-    if not edges:
-        caption = "No pair stands out."
     return draw.graph(nodes, edges, title=f"{KINDS[kind]}-composition", caption=caption, y_labels=layers)
 
 
