@@ -17,9 +17,9 @@ INSTALLED_LINT := $(VENV)/.installed-lint
 results: $(INSTALLED)
 	$(BIN)/python -m experiments $(ARGS)
 
-# Two processes of one thread each are faster than one process of two threads, and leave the machine usable.
+# Processes of one thread each are faster than one of many; the third works while another waits for the browser.
 test: $(INSTALLED_TEST)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadscope $(PYTEST_ARGS)
 
 lint: $(INSTALLED_LINT)
 	$(BIN)/ruff check .

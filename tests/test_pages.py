@@ -141,7 +141,7 @@ def test_figures_on_the_page_carry_their_data(result: Parsed):
     alone = [item for item in drawn().values() if isinstance(item, figures.Figure)]
     chosen = [inner for fragment in drawn()["chosen"].fragments for some in fragment.options.values() for inner in some]
     inside = [inner for inner in chosen if isinstance(inner, figures.Figure)]
-    assert len(inside) == 10
+    assert len(inside) == 5
     assert len(figure_blocks) == len(alone) + len(inside)
     assert all("template" not in block["layout"] for block in figure_blocks)
     histogram = figure_blocks[0]["data"][0]

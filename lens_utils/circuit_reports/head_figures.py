@@ -12,6 +12,9 @@ from lens_utils.circuits.qk_ov_study import HeadTokens, QkOvStudy
 from lens_utils.figures import Figure
 from lens_utils.pages import Choice, Fragment, Page
 
+DRAWN_SOURCES = 20
+"""Sources of scores in one matrix, at most."""
+
 
 def figures(study: QkOvStudy) -> dict[str, Figure | Page]:
     """One page a question."""
@@ -164,22 +167,25 @@ def _paths(study: QkOvStudy) -> Page:
 
 
 def sources_page(sources: Sequence[ScoreSources]) -> Page:
-    """A matrix of shares for the chosen head."""
-    drawn = {
-        f"L{each.layer}H{each.head}": draw.heatmap(
-            each.shares,
-            x_labels=each.sources,
-            y_labels=each.sources,
+    """A matrix of shares for the chosen head, of the sources that matter most to it."""
+    options: dict[str, tuple[Fragment, ...]] = {}
+    for each in sources:
+        weight = each.shares.abs().nan_to_num().sum(0) + each.shares.abs().nan_to_num().sum(1)
+        kept = weight.argsort(descending=True, stable=True)[:DRAWN_SOURCES].sort().values
+        names = [each.sources[index] for index in kept.tolist()]
+        some = "" if len(names) == len(each.sources) else f" The {len(names)} largest of {len(each.sources)} sources."
+        drawn = draw.heatmap(
+            each.shares[kept][:, kept],
+            x_labels=names,
+            y_labels=names,
             title=f"L{each.layer}H{each.head}",
-            caption="Share of the variance of its scores over the keys of a row; sums to 1.",
+            caption=f"Share of the variance of its scores over the keys of a row; all sum to 1.{some}",
             diverging=True,
             x_title="key side",
             y_title="query side",
             colorbar="share",
         )
-        for each in sources
-    }
-    options = {name: (figure,) for name, figure in drawn.items()}
+        options[drawn.title] = (drawn,)
     return Page((Choice("Head", options),), "Where attention scores come from: what queries and keys read.")
 
 

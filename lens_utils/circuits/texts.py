@@ -37,6 +37,6 @@ def circuit_texts(
     elif is_shipped(model):
         found, source = stories(n, seed, split="heldout"), "held-out stories of the model's own generator"
     else:
-        found, source = iter((MOON_PROMPT, *CONTRAST_PROMPTS)), "the named prompts (a corpus gives more)"
+        found, source = iter((MOON_PROMPT, *CONTRAST_PROMPTS)), "the named prompts; a corpus gives more"
     texts = tuple(islice(tokenize_corpus(model, found), n))
     return Texts(texts, f"{len(texts)} texts ({source})")
