@@ -30,7 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("zoo",),
     ("word_classes",),
     ("prompts",),
-    ("activations", "text_structure", "null_models"),
+    ("activations", "text_structure", "null_models", "prompt_pairs"),
     ("target_rules",),
     ("target_cells",),
     ("head_sums",),
