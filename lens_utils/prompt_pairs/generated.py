@@ -3,6 +3,7 @@
 import random
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import count
 
 from lens_utils.hooked_transformer import HookedTransformer
@@ -20,7 +21,7 @@ def name_recipient(model: HookedTransformer, seed: int) -> Iterator[PairText]:
     """`A and B went ..., A gave a ball to` -> B, with the giver's second mention swapped (Wang et al. 2022)."""
     for text, subject, io, group in _recipients(seed):
         swapped = _replace_last(text, subject, io)
-        yield _pair(model, text, swapped, io, subject, group, after=".")
+        yield _asked(model, PairText(text, swapped, io, subject, group), after=".")
 
 
 def name_recipient_abc(model: HookedTransformer, seed: int) -> Iterator[PairText]:
@@ -30,7 +31,7 @@ def name_recipient_abc(model: HookedTransformer, seed: int) -> Iterator[PairText
     for text, subject, io, group in _recipients(seed):
         one, two, three = rng.sample([name for name in people if name not in (subject, io)], 3)
         other = _rename(_replace_last(text, subject, three), {subject: one, io: two})
-        yield _pair(model, text, other, io, subject, group, after=".")
+        yield _asked(model, PairText(text, other, io, subject, group), after=".")
 
 
 def capital_letters(model: HookedTransformer, seed: int) -> Iterator[PairText]:
@@ -39,7 +40,7 @@ def capital_letters(model: HookedTransformer, seed: int) -> Iterator[PairText]:
     for text, subject, io, group in _recipients(seed):
         one, two = rng.sample(LETTERS, 2)
         text = _rename(text, {subject: one, io: two})
-        yield _pair(model, text, _replace_last(text, one, two), two, one, group, after=".")
+        yield _asked(model, PairText(text, _replace_last(text, one, two), two, one, group), after=".")
 
 
 def negation(model: HookedTransformer, seed: int) -> Iterator[PairText]:
@@ -49,7 +50,7 @@ def negation(model: HookedTransformer, seed: int) -> Iterator[PairText]:
     while True:
         row = rng.choice(rows)
         emphasised = row.negated.replace(" not ", " very ")
-        yield _pair(model, row.negated, emphasised, row.antonym, row.adjective, "", after=".")
+        yield _asked(model, PairText(row.negated, emphasised, row.antonym, row.adjective, ""), after=".")
 
 
 def agreement(model: HookedTransformer, seed: int) -> Iterator[PairText]:
@@ -62,7 +63,7 @@ def agreement(model: HookedTransformer, seed: int) -> Iterator[PairText]:
             changed = row.prompt.replace(f" {subject} ", f" {other[subject]} ", 1)
             after = f" {_VERB_ENDINGS[row.wrong if row.plural else row.right]}."
             group = "plural" if row.plural else "singular"
-            yield _pair(model, row.prompt, changed, row.right, row.wrong, group, after=after)
+            yield _asked(model, PairText(row.prompt, changed, row.right, row.wrong, group), after=after)
 
 
 Generator = Callable[[HookedTransformer, int], Iterator[PairText]]
@@ -82,14 +83,12 @@ def _recipients(seed: int) -> Iterator[tuple[str, str, str, str]]:
             yield row.prompt, row.subject, row.io, row.order
 
 
-def _pair(
-    model: HookedTransformer, clean: str, corrupted: str, answer: str, wrong: str, group: str, *, after: str
-) -> PairText:
-    """The texts as the model needs them: a masked model gets its mask token in the answer's place."""
-    if model.cfg.is_masked:
-        ending = f" {model.tokenizer.mask_token}{after}"
-        clean, corrupted = clean + ending, corrupted + ending
-    return PairText(clean, corrupted, answer, wrong, group)
+def _asked(model: HookedTransformer, pair: PairText, *, after: str) -> PairText:
+    """The pair as the model needs it: a masked model gets its mask token in the answer's place."""
+    if not model.cfg.is_masked:
+        return pair
+    ending = f" {model.tokenizer.mask_token}{after}"
+    return replace(pair, clean=pair.clean + ending, corrupted=pair.corrupted + ending)
 
 
 def _replace_last(text: str, old: str, new: str) -> str:

@@ -66,7 +66,7 @@ def _read_rows(path: Path) -> Iterator[PairText]:
         if missing or unknown:
             what = f"no text for {', '.join(missing)}" if missing else f"unknown fields {', '.join(unknown)}"
             raise ValueError(f"{path.name}, pair {number}: {what}; each has {', '.join(FIELDS)} and, if wanted, group")
-        yield PairText(*(row[field] for field in FIELDS), str(row.get("group") or ""))
+        yield PairText(row["clean"], row["corrupted"], row["answer"], row["wrong"], str(row.get("group") or ""))
 
 
 def _json_rows(path: Path) -> Iterator[dict]:
