@@ -80,7 +80,7 @@ def _through(run: Run, layer: int, change: Change) -> tuple[Tensor, Int[Tensor, 
     else:
         first, stop = 0, run.n_pos
     after = ends[:, None] if last else torch.arange(first, stop, device=ends.device).expand(len(ends), -1)
-    q, k, v = _qkv(run, layer, change)
+    q, k, v = queries_keys_values(run, layer, change.resid, change.positions)
     keys, values = (_placed(run, name, layer, change, new, stop) for name, new in (("k", k), ("v", v)))
     queries = _at(run.cache[hook_names.q(layer)], change, q, after)
     resid = _at(run.entering(layer), change, change.resid, after)
@@ -88,13 +88,15 @@ def _through(run: Run, layer: int, change: Change) -> tuple[Tensor, Int[Tensor, 
     return block.after_attention(resid + block.attn.write(z)), after
 
 
-def _qkv(run: Run, layer: int, change: Change) -> Qkv:
-    """Queries, keys and values of the changed rows."""
+def queries_keys_values(
+    run: Run, layer: int, resid: Float[Tensor, "row width d_model"], positions: Int[Tensor, "row width"]
+) -> Qkv:
+    """What a block's heads make of rows of the residual stream; [row, width, head, d_head] each."""
     block = run.model.blocks[layer]
     norm = nn.Identity() if block.post_norm else block.ln1
-    read = beside = norm(change.resid)
+    read = beside = norm(resid)
     if run.model.cfg.positional_embedding_type == "shortformer":
-        beside = read + run.model.W_pos[change.positions]
+        beside = read + run.model.W_pos[positions]
     attn = block.attn
     return project(beside, attn.W_Q, attn.b_Q), project(beside, attn.W_K, attn.b_K), project(read, attn.W_V, attn.b_V)
 

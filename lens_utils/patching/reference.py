@@ -15,7 +15,8 @@ from lens_utils.hooked_transformer import HookedTransformer
 from lens_utils.interventions import Hook
 from lens_utils.metrics import Metric
 from lens_utils.patching.kinds import KINDS, Kind
-from lens_utils.patching.runs import Direction
+from lens_utils.patching.nodes import Node, input_hook, node_hooks, sent
+from lens_utils.patching.runs import Direction, both_sides, run_texts
 from lens_utils.prompt_pairs import PromptPair
 
 
@@ -103,3 +104,26 @@ def plain_sweep(
         cell = Cell(kind, place["layer"], unit, place.get("pos"))
         values[tuple(at)] = patched_together(model, pair, [cell], direction=direction, metric=metric)
     return values
+
+
+@torch.inference_mode()
+def patched_path(
+    model: HookedTransformer, pair: PromptPair, sender: Node, receiver: Node, *, direction: Direction
+) -> float:
+    """The logit difference of one pair with one edge patched: the receiver's input hook gets the sender's message."""
+    denoise = direction == "denoise"
+    ends = (pair.corrupted_end, pair.clean_end) if denoise else (pair.clean_end, pair.corrupted_end)
+    texts = (pair.corrupted, pair.clean) if denoise else (pair.clean, pair.corrupted)
+    base, source = (run_texts(model, [text], [end], node_hooks(model)) for text, end in zip(texts, ends, strict=True))
+    message = sent(both_sides([pair], *((source, base) if denoise else (base, source)), direction), sender)
+
+    def hear(value: Tensor, hook: object) -> Tensor:
+        if receiver.part != "head":
+            return value + message
+        new = value.clone()
+        new[:, :, receiver.head] += message
+        return new
+
+    with model.hooks(fwd_hooks=[(input_hook(model, receiver), hear)]):
+        logits = model(texts[0].tokens[None].to(model.device))[0, ends[0]]
+    return metric_of(logits, pair, "logit_diff", None)

@@ -46,6 +46,15 @@ class Sweep:
         shape = (-1, *[1] * (self.values.ndim - 1))
         return normalised(self.values, self.corrupted.reshape(shape), self.clean.reshape(shape))
 
+    @classmethod
+    def joined(cls, parts: Sequence["Sweep"]) -> "Sweep":
+        """One sweep of the pairs of several."""
+        first, done = parts[0], sum(part.run_cells for part in parts)
+        values, clean, corrupted = (
+            torch.cat([getattr(part, name) for part in parts]) for name in ("values", "clean", "corrupted")
+        )
+        return cls(first.kind, first.direction, first.metric, values, clean, corrupted, done)
+
 
 def sweep(
     model: HookedTransformer,
@@ -79,7 +88,7 @@ def sweep(
             for direction in directions:
                 for kind in chosen:
                     parts[kind.name, direction].append(work.sweep(runs, kind, direction, n_pos, advance))
-    return {key: _joined(each) for key, each in parts.items()}
+    return {key: Sweep.joined(each) for key, each in parts.items()}
 
 
 def _check(pairs: Sequence[PromptPair], kinds: Sequence[Kind], metric: Metric, directions: Sequence[Direction]) -> None:
@@ -179,11 +188,3 @@ def _places(values: Tensor, sides: Sides, kind: Kind, layer: int, cells: Cells) 
     for size, each in zip(values.shape, index, strict=True):
         flat = flat * size + each
     return flat
-
-
-def _joined(parts: Sequence[Sweep]) -> Sweep:
-    first = parts[0]
-    values, clean, corrupted = (
-        torch.cat([getattr(part, name) for part in parts]) for name in ("values", "clean", "corrupted")
-    )
-    return Sweep(first.kind, first.direction, first.metric, values, clean, corrupted, sum(p.run_cells for p in parts))
