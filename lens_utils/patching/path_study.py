@@ -1,7 +1,7 @@
 """Which edges carry a behaviour: path patching from the logits backwards, in both directions, with intervals."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float64
@@ -96,33 +96,45 @@ def study_paths(
     """
     if not 0 < threshold < 1:
         raise ValueError(f"threshold={threshold!r}: choose a share between 0 and 1")
-    given, frontier, known = senders(model), list(wanted) or [Node("logits")], list(receivers(model))
-    order, found = {node: at for at, node in enumerate(known)}, {direction: {} for direction in DIRECTIONS}
-    paths: dict[Direction, Paths] = {}
+    paths = _traced(model, pairs, wanted, threshold, seed, max_memory)
+    effects: dict[Direction, Effects] = {direction: _effects(each, seed) for direction, each in paths.items()}
+    identities = (messages_identity(model, pairs), _plain_identity(model, pairs, paths, seed))
+    return PathStudy(tuple(pairs), paths, effects, threshold, identities)
+
+
+def _effects(paths: Paths, seed: int) -> Effects:
+    return mean_effects(paths.values, paths.clean, paths.corrupted, direction=paths.direction, seed=seed)
+
+
+def _traced(
+    model: HookedTransformer,
+    pairs: Sequence[PromptPair],
+    wanted: Sequence[Node],
+    threshold: float,
+    seed: int,
+    max_memory: float,
+) -> dict[Direction, Paths]:
+    given, frontier = senders(model), list(wanted) or [Node("logits")]
+    parts: dict[Direction, list[Paths]] = {direction: [] for direction in DIRECTIONS}
     while frontier:
         strong: set[Node] = set()
         for direction in DIRECTIONS:
-            paths[direction] = path_effects(model, pairs, given, frontier, direction=direction, max_memory=max_memory)
-            each = paths[direction]
-            effects = mean_effects(each.values, each.clean, each.corrupted, direction=direction, seed=seed)
+            paths = path_effects(model, pairs, given, frontier, direction=direction, max_memory=max_memory)
+            effects = _effects(paths, seed)
             carries = (effects.share.abs() >= threshold) & (effects.q <= 0.05)
             strong |= {given[row] for row in carries.any(1).nonzero()[:, 0].tolist()}
-            found[direction] |= {node: each.values[:, :, at] for at, node in enumerate(frontier)}
-        frontier = [] if wanted else [node for node in _as_receivers(strong) if node not in found["denoise"]]
-    chosen = sorted(found["denoise"], key=lambda node: order[node])
-    whole = {
-        direction: Paths(
-            given, tuple(chosen), direction, torch.stack([found[direction][node] for node in chosen], dim=2),
-            paths[direction].clean, paths[direction].corrupted,
-        )
-        for direction in DIRECTIONS
-    }  # fmt: skip
-    effects = {
-        direction: mean_effects(each.values, each.clean, each.corrupted, direction=direction, seed=seed)
-        for direction, each in whole.items()
-    }
-    identities = (messages_identity(model, pairs), _plain_identity(model, pairs, whole, seed))
-    return PathStudy(tuple(pairs), whole, effects, threshold, identities)
+            parts[direction].append(paths)
+        known = {node for part in parts["denoise"] for node in part.receivers}
+        frontier = [] if wanted else [node for node in _as_receivers(strong) if node not in known]
+    return {direction: _in_order(model, each) for direction, each in parts.items()}
+
+
+def _in_order(model: HookedTransformer, parts: Sequence[Paths]) -> Paths:
+    """All receivers that were looked at, in the order of the model."""
+    columns = {node: part.values[:, :, at] for part in parts for at, node in enumerate(part.receivers)}
+    chosen = tuple(node for node in receivers(model) if node in columns)
+    values = torch.stack([columns[node] for node in chosen], dim=2)
+    return replace(parts[0], receivers=chosen, values=values)
 
 
 def _as_receivers(nodes: set[Node]) -> list[Node]:
