@@ -34,7 +34,7 @@ def accuracy(logits: Float[Tensor, "batch vocab"], answers: Int[Tensor, " batch"
 
 
 def normalised(
-    values: Float[Tensor, "*axes"], corrupted: Float[Tensor, "*axes"], clean: Float[Tensor, "*axes"]
+    values: Float[Tensor, "*axes"], corrupted: Float[Tensor, "*#axes"], clean: Float[Tensor, "*#axes"]
 ) -> Float[Tensor, "*axes"]:
     """(value - corrupted) / (clean - corrupted): 0 is the corrupted run, 1 the clean one; nan where these agree."""
     gap = clean - corrupted

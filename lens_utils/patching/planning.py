@@ -1,7 +1,9 @@
 """How a sweep is cut: which cells run together, by estimated time, within a bound on memory."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from jaxtyping import Int
@@ -74,27 +76,25 @@ def _merged(model: HookedTransformer, starts: Sequence[int], layer: int, n_pos: 
     cfg = model.cfg
     if not starts or cfg.is_masked or layer >= cfg.n_layers:
         return [len(starts)] if starts else []
-    places = sorted(set(starts))
-    counts = [starts.count(place) for place in places]
+    counted = Counter(starts)
+    places = sorted(counted)
+    before = [0, *accumulate(counted[place] for place in places)]
     layers = cfg.n_layers - layer
     per_token = 8 * cfg.d_model * cfg.n_heads * cfg.d_head + 4 * cfg.d_model * (cfg.d_mlp or 0)
     # In the last block only keys and values are needed at every position
     token_seconds = (layers - 1 + 0.4) * per_token / _FLOPS_PER_SECOND
     best, cut = [0.0], [0]
     for end in range(1, len(places) + 1):
-        options = [
-            (
-                best[begin] + layers * _CALL_SECONDS + sum(counts[begin:end]) * (n_pos - places[begin]) * token_seconds,
-                begin,
-            )
-            for begin in range(end)
-        ]
+        options = []
+        for begin in range(end):
+            positions = (before[end] - before[begin]) * (n_pos - places[begin])
+            options.append((best[begin] + layers * _CALL_SECONDS + positions * token_seconds, begin))
         least, begin = min(options)
         best.append(least)
         cut.append(begin)
     sizes, end = [], len(places)
     while end:
-        sizes.append(sum(counts[cut[end] : end]))
+        sizes.append(before[end] - before[cut[end]])
         end = cut[end]
     return sizes[::-1]
 

@@ -66,10 +66,8 @@ def propagate(run: Run, change: Change) -> Float[Tensor, "row d_model"]:
     n_layers, resid, positions = run.model.cfg.n_layers, change.resid, change.positions
     for layer in range(change.layer, n_layers):
         resid, positions = _through(run, layer, Change(layer, change.pair, positions, resid))
-    ends = run.ends[change.pair]
-    if positions.shape[1] == 1:
-        return resid[:, 0]
-    return resid[torch.arange(len(ends), device=resid.device), ends - positions[0, 0]]
+    # The last block, and a change behind it, leave the end alone
+    return resid[:, 0]
 
 
 def _through(run: Run, layer: int, change: Change) -> tuple[Tensor, Int[Tensor, "row width"]]:

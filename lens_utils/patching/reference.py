@@ -3,7 +3,7 @@
 Also several patches in one pass (`patched_together`), which has no fast way.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -50,14 +50,32 @@ def patched_together(
     model: HookedTransformer, pair: PromptPair, cells: Sequence[Cell], *, direction: Direction, metric: Metric
 ) -> float:
     """The metric of one pair with all these cells patched at once; no cells give the base run's metric."""
+    patches = _source(model, pair, [KINDS[cell.kind].hook(cell.layer) for cell in cells], direction)
+    return _run_patched(model, pair, cells, patches, direction, metric)
+
+
+def _source(
+    model: HookedTransformer, pair: PromptPair, hooks: Sequence[str], direction: Direction
+) -> dict[str, Tensor]:
+    """The source run's activations."""
+    if not hooks:
+        return {}
+    text = pair.clean if direction == "denoise" else pair.corrupted
+    _, cache = model.run_with_cache(text.tokens[None].to(model.device), None, names_filter=list(dict.fromkeys(hooks)))
+    return dict(cache.items())
+
+
+def _run_patched(
+    model: HookedTransformer,
+    pair: PromptPair,
+    cells: Sequence[Cell],
+    patches: Mapping[str, Tensor],
+    direction: Direction,
+    metric: Metric,
+) -> float:
+    """One forward pass of the base run with a hook for each cell."""
     denoise = direction == "denoise"
-    base, source = (pair.corrupted, pair.clean) if denoise else (pair.clean, pair.corrupted)
-    end = pair.corrupted_end if denoise else pair.clean_end
-    hooks = list(dict.fromkeys(KINDS[cell.kind].hook(cell.layer) for cell in cells))
-    patches = {}
-    if hooks:
-        _, cache = model.run_with_cache(source.tokens[None].to(model.device), None, names_filter=hooks)
-        patches = {hook: cache[hook] for hook in hooks}
+    base, end = (pair.corrupted, pair.corrupted_end) if denoise else (pair.clean, pair.clean_end)
     writing: list[Hook] = []
     for cell in cells:
         kind = KINDS[cell.kind]
@@ -89,6 +107,7 @@ def _writer(cell: Cell, kind: Kind, pair: PromptPair, patch: Tensor, denoise: bo
     return write
 
 
+@torch.inference_mode()
 def plain_sweep(
     model: HookedTransformer, pair: PromptPair, kind: str, *, direction: Direction, metric: Metric
 ) -> Tensor:
@@ -96,13 +115,14 @@ def plain_sweep(
     shape = KINDS[kind].shape(model, len(pair.clean))
     values = torch.full(shape, torch.nan, dtype=torch.float64)
     known = {clean for clean, _ in pair.aligned}
+    patches = _source(model, pair, [KINDS[kind].hook(layer) for layer in range(model.cfg.n_layers)], direction)
     for at in torch.cartesian_prod(*(torch.arange(size) for size in shape)).tolist():
         place = dict(zip(KINDS[kind].axes, at, strict=True))
         if "pos" in place and place["pos"] not in known:
             continue
         unit = place.get("head", place.get("neuron"))
         cell = Cell(kind, place["layer"], unit, place.get("pos"))
-        values[tuple(at)] = patched_together(model, pair, [cell], direction=direction, metric=metric)
+        values[tuple(at)] = _run_patched(model, pair, [cell], patches, direction, metric)
     return values
 
 

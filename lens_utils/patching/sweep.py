@@ -96,6 +96,8 @@ def _check(pairs: Sequence[PromptPair], kinds: Sequence[Kind], metric: Metric, d
         raise ValueError("pairs=(): give at least one prompt pair")
     if metric not in METRICS:
         raise ValueError(f"metric={metric!r}: choose one of {', '.join(METRICS)}")
+    if not directions:
+        raise ValueError(f"directions=(): choose from {', '.join(DIRECTIONS)}")
     for direction in directions:
         if direction not in DIRECTIONS:
             raise ValueError(f"direction={direction!r}: choose one of {', '.join(DIRECTIONS)}")
@@ -157,24 +159,37 @@ class _Work:
         return Sweep(kind, direction, self.metric, values, ends[0], ends[1], run_cells)
 
     def _fill(self, values: Tensor, sides: Sides, kind: Kind, layer: int, cells: Cells, judge: Judge) -> None:
-        """Compute the cells of one layer, but for those an earlier run has finished."""
-        name = f"{self.first_pair}/{kind.name}/{sides.direction}/{layer}"
+        """Compute the cells of one layer, but for those an earlier run has finished.
+
+        Chunks are cut before these are taken out, so that a run that goes on gives the very same numbers.
+        """
+        name = f"{kind.name}/{sides.direction}/{layer}"
         places, flat = _places(values, sides, kind, layer, cells), values.reshape(-1)
         assert flat.data_ptr() == values.data_ptr()
-        done = self.journal.done(name) if self.journal else {}
-        if done:
-            flat[torch.tensor(list(done))] = torch.tensor(list(done.values()), dtype=torch.float64)
-            left = torch.tensor([place not in done for place in places.tolist()], dtype=torch.bool)
-            cells, places = cells.take(left.nonzero()[:, 0].to(cells.pair.device)), places[left]
+        # In the journal cells are numbered over all pairs, however many of them memory holds at once
+        numbers = places + self.first_pair * values[0].numel()
+        known = self._from_journal(name, numbers, places, flat)
         enters = layer if kind.name == "resid_pre" else layer + 1
         whole = self.metric != "logit_diff"
-        for rows in chunks(self.model, cells, layer=enters, n_pos=sides.base.n_pos, budget=self.budget, logits=whole):
+        for chunk in chunks(self.model, cells, layer=enters, n_pos=sides.base.n_pos, budget=self.budget, logits=whole):
+            rows = chunk[~known[chunk.cpu()].to(chunk.device)]
+            if not len(rows):
+                continue
             part = cells.take(rows)
-            resid = propagate(sides.base, change_of(sides, kind, layer, part))
-            found, here = judge(resid, part.pair).double().cpu(), places[rows.cpu()]
-            flat[here] = found
+            found = judge(propagate(sides.base, change_of(sides, kind, layer, part)), part.pair).double().cpu()
+            flat[places[rows.cpu()]] = found
             if self.journal:
-                self.journal.add(name, here.tolist(), found.tolist())
+                self.journal.add(name, numbers[rows.cpu()].tolist(), found.tolist())
+
+    def _from_journal(self, name: str, numbers: Tensor, places: Tensor, flat: Tensor) -> Tensor:
+        """Which of the cells an earlier run has finished; their values are put into `flat`."""
+        done = self.journal.done(name) if self.journal else {}
+        if not done:
+            return torch.zeros(len(numbers), dtype=torch.bool)
+        values = torch.tensor([done.get(number, torch.nan) for number in numbers.tolist()], dtype=torch.float64)
+        known = torch.tensor([number in done for number in numbers.tolist()], dtype=torch.bool)
+        flat[places[known]] = values[known]
+        return known
 
 
 def _places(values: Tensor, sides: Sides, kind: Kind, layer: int, cells: Cells) -> Tensor:
