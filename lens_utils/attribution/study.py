@@ -1,0 +1,247 @@
+"""Direct logit attribution over many prompts: means, the null of shuffled answers, and how exact the sums are."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from einops import einsum
+from jaxtyping import Float64
+from torch import Tensor
+
+from lens_utils.attribution.aims import Aim, NullAims, aim_of, directions, null_aims
+from lens_utils.attribution.frozen import FrozenRead, freeze
+from lens_utils.attribution.lens import Lens, logit_lens
+from lens_utils.attribution.parts import Parts, decompose, neuron_parts, source_parts
+from lens_utils.attribution.questions import Question, Target, check_target
+from lens_utils.attribution.readout import read_vectors
+from lens_utils.hooked_transformer import HookedTransformer
+from lens_utils.identities import Identity
+from lens_utils.progress import track
+from lens_utils.statistics import Interval, benjamini_hochberg, bootstrap_interval, p_value
+
+TOLERANCE = 1e-4
+"""Largest departure of a sum of parts from the model's own logits, float32, in nats."""
+TOTAL = "all together"
+
+
+@dataclass(frozen=True)
+class Contributions:
+    """What parts add to the target, in nats, and the same for tokens that other prompts ask for."""
+
+    names: tuple[str, ...]
+    values: Float64[Tensor, "prompt part"]
+    null: Float64[Tensor, "shuffle part"]
+    """Mean over prompts in each shuffle."""
+    seed: int
+
+    @property
+    def mean(self) -> Float64[Tensor, " part"]:
+        """Over prompts."""
+        return self.values.mean(0)
+
+    def interval(self, part: int) -> Interval:
+        """95 % interval of the mean of one part, prompts resampled."""
+        return bootstrap_interval(self.values[:, part], seed=self.seed)
+
+    @property
+    def null_bounds(self) -> Float64[Tensor, "2 part"]:
+        """Between which 95 % of the shuffles lie."""
+        return torch.quantile(self.null, torch.tensor([0.025, 0.975], dtype=torch.float64), dim=0)
+
+    @property
+    def q(self) -> Float64[Tensor, " part"]:
+        """Distance of the mean from the middle of the null against that of the shuffles, Benjamini-Hochberg."""
+        middle = self.null.mean(0)
+        # A constant of the prompt is the same in every shuffle but for the order of its sum
+        rounding = 1e-9 * self.values.abs().amax(0)
+        away, null = (torch.where(each.abs() > rounding, each, 0.0) for each in (self.mean - middle, self.null - middle))
+        p = [p_value(float(away[part]), null[:, part]) for part in range(len(self.names))]
+        return benjamini_hochberg(torch.tensor(p, dtype=torch.float64))
+
+
+class Source(NamedTuple):
+    """What heads take from each token of one prompt."""
+
+    parts: Float64[Tensor, "layer head key"]
+    attention: Float64[Tensor, "layer head key"]
+
+
+@dataclass(frozen=True)
+class AttributionStudy:
+    """Everything the tables and figures show."""
+
+    questions: tuple[Question, ...]
+    target: Target
+    aims: tuple[Aim, ...]
+    tokens: tuple[tuple[str, str, str], ...]
+    """Of each prompt as text: the token asked for, the wrong one ('' where there is none), the predicted one."""
+    components: Contributions
+    """The first is the target itself."""
+    heads: Contributions
+    neurons: Contributions
+    """The largest, the largest first; none without MLPs."""
+    n_neurons: int
+    """How many these were chosen from."""
+    shape: tuple[int, int]
+    """Layers and heads a layer."""
+    sources: tuple[Source, ...]
+    lenses: tuple[Lens, ...]
+    null: str
+    identities: tuple[Identity, ...]
+    seed: int
+
+    @property
+    def right(self) -> Float64[Tensor, " prompt"]:
+        """1 where the token asked for is the model's first choice."""
+        hits = [float(each.top[-1]) == aim.token for each, aim in zip(self.lenses, self.aims, strict=True)]
+        return torch.tensor(hits, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class _Prompt:
+    """One prompt's measurements; the first target is its own, the others are the null's."""
+
+    parts: Parts
+    total: Float64[Tensor, " target"]
+    neurons: Float64[Tensor, "layer d_mlp"]
+    source: Source
+    lens: Lens
+
+
+def study_attribution(
+    model: HookedTransformer,
+    questions: Sequence[Question],
+    *,
+    target: Target,
+    top_neurons: int = 20,
+    n_shuffles: int = 1000,
+    seed: int = 0,
+) -> AttributionStudy:
+    """Decompose `target` of every question, at every level.
+
+    `Contributions.null` asks every prompt for the tokens of another one, everything else the same (`null_aims`).
+    Raises `ValueError` before any run for no questions, a target they do not have, and counts below 1.
+    """
+    check_target(questions, target)
+    for name, value in (("top_neurons", top_neurons), ("n_shuffles", n_shuffles)):
+        if value < 1:
+            raise ValueError(f"{name}={value!r}: must be at least 1")
+    runs = [freeze(model, question.text, question.end) for question in track(questions, "runs")]
+    aims = [aim_of(question, target, run.logits) for question, run in zip(questions, runs, strict=True)]
+    null = null_aims(model, aims, n_shuffles=n_shuffles, seed=seed)
+    found = [_measure(model, run, aim, null) for run, aim in track(list(zip(runs, aims, strict=True)), "parts")]
+    heads = torch.stack([each.parts.heads.flatten(0, 1) for each in found])
+    components = torch.stack([torch.stack([each.total, *each.parts.components.values()]) for each in found])
+    return AttributionStudy(
+        tuple(questions),
+        target,
+        tuple(aims),
+        _tokens(model, aims, runs),
+        _contributions((TOTAL, *found[0].parts.components), components, null, seed),
+        _contributions(tuple(model.all_head_labels()), heads, null, seed),
+        _largest_neurons(model, runs, aims, [each.neurons for each in found], null, count=top_neurons, seed=seed),
+        found[0].neurons.numel(),
+        (model.cfg.n_layers, model.cfg.n_heads),
+        tuple(each.source for each in found),
+        tuple(each.lens for each in found),
+        null.statement,
+        _identities(found),
+        seed,
+    )
+
+
+def _measure(model: HookedTransformer, run: FrozenRead, aim: Aim, null: NullAims) -> _Prompt:
+    aims = [aim, *null.pool]
+    parts, vectors = decompose(model, run, aims)
+    logits = run.logits.double().cpu()
+    return _Prompt(
+        parts,
+        torch.stack([each.of(logits) for each in aims]),
+        neuron_parts(model, run, vectors),
+        Source(
+            source_parts(model, run, vectors),
+            torch.stack([layer.pattern.double().cpu() for layer in run.layers])
+            if run.layers
+            else torch.zeros(0, model.cfg.n_heads, len(run.text), dtype=torch.float64),
+        ),
+        logit_lens(model, run, aim, vectors),
+    )
+
+
+def _tokens(
+    model: HookedTransformer, aims: Sequence[Aim], runs: Sequence[FrozenRead]
+) -> tuple[tuple[str, str, str], ...]:
+    def shown(token: int | None) -> str:
+        return "" if token is None else model.to_str_tokens(torch.tensor([token]))[0]
+
+    pairs = zip(aims, runs, strict=True)
+    return tuple((shown(aim.token), shown(aim.wrong), shown(int(run.logits.argmax()))) for aim, run in pairs)
+
+
+def _contributions(
+    names: tuple[str, ...], values: Float64[Tensor, "prompt part target"], null: NullAims, seed: int
+) -> Contributions:
+    """The first target of `values` is the prompt's own, the others are the null's pool."""
+    prompts = torch.arange(len(values))
+    shuffled = torch.stack([values[prompts, :, 1 + draw].mean(0) for draw in null.draws])
+    return Contributions(names, values[:, :, 0], shuffled, seed)
+
+
+@torch.no_grad()
+def _largest_neurons(
+    model: HookedTransformer,
+    runs: Sequence[FrozenRead],
+    aims: Sequence[Aim],
+    found: Sequence[Float64[Tensor, "layer d_mlp"]],
+    null: NullAims,
+    *,
+    count: int,
+    seed: int,
+) -> Contributions:
+    """The neurons of largest mean magnitude; their null needs the pool's read vectors, which are computed again."""
+    mean = torch.stack(list(found)).mean(0)
+    chosen = mean.flatten().abs().argsort(descending=True, stable=True)[:count].tolist()
+    width = mean.shape[1]
+    places = [divmod(index, width) for index in chosen]
+    values = []
+    for run, aim in zip(runs, aims, strict=True):
+        if not places:
+            break
+        vectors = read_vectors(model, run, directions(model, [aim, *null.pool]))
+        values.append(torch.stack([_neuron(model, run, vectors.mlp[layer], layer, index) for layer, index in places]))
+    empty = torch.zeros(len(runs), 0, 1 + len(null.pool), dtype=torch.float64)
+    names = tuple(f"L{layer}N{index}" for layer, index in places)
+    return _contributions(names, torch.stack(values).double().cpu() if values else empty, null, seed)
+
+
+def _neuron(model: HookedTransformer, run: FrozenRead, g: Tensor, layer: int, index: int) -> Tensor:
+    post = run.layers[layer].post
+    assert post is not None
+    return post[index] * einsum(g, model.blocks[layer].mlp.W_out[index], "t m, m -> t")
+
+
+def _identities(found: Sequence[_Prompt]) -> tuple[Identity, ...]:
+    def worst(errors: list[Tensor]) -> float:
+        return max(float(error.abs().max()) for error in errors)
+
+    own = [(each.parts, each.total, each) for each in found]
+    whole = "the target's logits (nats), largest departure over prompts"
+    errors = {
+        "components": [torch.stack([*parts.components.values()]).sum(0) - total for parts, total, _ in own],
+        "heads": [parts.heads.sum((0, 1)) + parts.besides_heads - total for parts, total, _ in own],
+        "source tokens": [
+            (each.source.parts.sum() + parts.besides_heads[0] - total[0])[None] for parts, total, each in own
+        ],
+    }
+    if found[0].neurons.numel():
+        errors["neurons"] = [
+            (each.neurons.sum() + parts.besides_neurons[0] - total[0])[None] for parts, total, each in own
+        ]
+    sums = [
+        Identity(f"{level} sum to the logit", f"sum of {level}, and all besides = {whole}", worst(error), TOLERANCE)
+        for level, error in errors.items()
+    ]
+    ends = [torch.stack([each.lens.recomputed[-1], each.lens.accumulated[-1]]) - each.total[0] for each in found]
+    statement = f"logit lens and accumulated attribution behind the last block = {whole}"
+    return (*sums, Identity("both lenses end in the logit", statement, worst(ends), TOLERANCE))
