@@ -8,7 +8,7 @@ sum to the logit exactly. Later heads and MLPs are parts of their own: only the 
 from lens_utils.attribution.aims import Aim, NullAims, aim_of, null_aims
 from lens_utils.attribution.frozen import FrozenRead, freeze, frozen_hooks
 from lens_utils.attribution.lens import Lens, logit_lens
-from lens_utils.attribution.parts import Parts, decompose, neuron_parts, source_parts
+from lens_utils.attribution.parts import Parts, decompose, neuron_parts, source_attention, source_parts
 from lens_utils.attribution.questions import Question, Target, check_target, from_pairs, from_prompts
 from lens_utils.attribution.readout import ReadVectors, read_vectors
 from lens_utils.attribution.study import AttributionStudy, Contributions, study_attribution
@@ -35,6 +35,7 @@ __all__ = [
     "neuron_parts",
     "null_aims",
     "read_vectors",
+    "source_attention",
     "source_parts",
     "study_attribution",
 ]

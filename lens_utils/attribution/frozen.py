@@ -98,18 +98,19 @@ def freeze(model: HookedTransformer, text: TokenizedText, end: int) -> FrozenRea
     logits, cache = model.run_with_cache(
         text.tokens.unsqueeze(0).to(model.device), logit_positions=[end], names_filter=list(hooks)
     )
-    embeddings = {name: cache[hook][0, end] for hook, name in EMBEDDINGS.items() if hook in hooks}
+    kept = dict(cache.items())
+    embeddings = {name: kept[hook][0, end] for hook, name in EMBEDDINGS.items() if hook in hooks}
     return FrozenRead(
         text,
         end,
         embeddings,
         model.embed_ln(sum(embeddings.values())),
-        tuple(_layer(model, cache, layer, end) for layer in range(model.cfg.n_layers)),
-        cache[hook_names.EMBED_LN_SCALE][0, end] if hook_names.EMBED_LN_SCALE in hooks else None,
+        tuple(_layer(model, kept, layer, end) for layer in range(model.cfg.n_layers)),
+        kept[hook_names.EMBED_LN_SCALE][0, end] if hook_names.EMBED_LN_SCALE in hooks else None,
         # Behind the blocks there is only the position that was asked for
-        cache[hook_names.LN_FINAL_SCALE][0, 0] if hook_names.LN_FINAL_SCALE in hooks else None,
-        cache[hook_names.MLM_HEAD_LN_SCALE][0, 0] if model.cfg.mlm_head else None,
-        _gate(cache) if model.cfg.mlm_head else None,
+        kept[hook_names.LN_FINAL_SCALE][0, 0] if hook_names.LN_FINAL_SCALE in hooks else None,
+        kept[hook_names.MLM_HEAD_LN_SCALE][0, 0] if model.cfg.mlm_head else None,
+        _gate(kept) if model.cfg.mlm_head else None,
         logits[0, 0],
     )
 

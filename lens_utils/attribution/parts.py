@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from einops import einsum
-from jaxtyping import Float, Float64
+from jaxtyping import Float64
 from torch import Tensor
 
 from lens_utils.attribution.aims import Aim, directions, offsets
@@ -21,7 +21,7 @@ class Parts:
     embeddings: Mapping[str, Float64[Tensor, " target"]]
     heads: Float64[Tensor, "layer head target"]
     """Values that tokens brought along; b_V's part is the same for any pattern and counts as a bias."""
-    mlps: Float64[Tensor, "layer target"]
+    mlps: Float64[Tensor, "mlp_layer target"]
     """Neurons without b_out; no layers without MLPs."""
     biases: Mapping[str, Float64[Tensor, " target"]]
     """b_O (with the values' biases behind W_O), b_out, biases of LayerNorms and of the read-out, b_U."""
@@ -63,8 +63,9 @@ def decompose(model: HookedTransformer, run: FrozenRead, aims: list[Aim]) -> tup
         heads.append(einsum(z, attn.W_O, g, "h d, h d m, t m -> h t"))
         shared = attn.b_O + einsum(value_bias(model, layer), attn.W_O, "h d, h d m -> m")
         biases[f"L{layer} attention bias"] = g @ shared
-        if vectors.mlp and frozen.post is not None:
-            mlp, g = model.blocks[layer].mlp, vectors.mlp[layer]
+        mlp = model.blocks[layer].mlp
+        if mlp is not None and frozen.post is not None:
+            g = vectors.mlp[layer]
             mlps.append(g @ (frozen.post @ mlp.W_out))
             biases[f"L{layer} MLP bias"] = g @ mlp.b_out
     biases |= {**vectors.biases, "b_U": offsets(model, aims)}
@@ -85,7 +86,7 @@ def neuron_parts(
     found = [
         frozen.post * (block.mlp.W_out @ g[target])
         for block, frozen, g in zip(model.blocks, run.layers, vectors.mlp, strict=bool(vectors.mlp))
-        if frozen.post is not None
+        if block.mlp is not None and frozen.post is not None
     ]
     return _stacked(found, (model.cfg.d_mlp or 0,))
 
@@ -100,6 +101,11 @@ def source_parts(
         read = einsum(block.attn.W_O, g[target], "h d m, m -> h d")
         found.append(frozen.pattern * einsum(frozen.values, read, "h k d, h d -> h k"))
     return _stacked(found, (model.cfg.n_heads, len(run.text)))
+
+
+def source_attention(model: HookedTransformer, run: FrozenRead) -> Float64[Tensor, "layer head key"]:
+    """A_j of every head at the position that is read."""
+    return _stacked([frozen.pattern for frozen in run.layers], (model.cfg.n_heads, len(run.text)))
 
 
 def _stacked(layers: list[Tensor], shape: tuple[int, ...]) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lens_utils.attribution.frozen import FrozenRead
 from lens_utils.hooked_transformer import HookedTransformer
-from lens_utils.hooked_transformer.components import LayerNorm
+from lens_utils.hooked_transformer.components import LayerNorm, MLMHead
 
 Vectors = Float[Tensor, "target d_model"]
 
@@ -68,7 +68,8 @@ def read_vectors(model: HookedTransformer, run: FrozenRead, directions: Vectors)
 
 def _through_read_out(model: HookedTransformer, run: FrozenRead, g: Vectors, biases: dict[str, Tensor]) -> Vectors:
     head = model.mlm_head
-    if model.cfg.mlm_head:
+    if isinstance(head, MLMHead):
+        assert run.gate is not None
         g = _through_norm(head.ln, run.head_scale, g, ("head LN bias", biases)) * run.gate
         biases["head bias"] = g @ head.b
         g = g @ head.W.T
@@ -79,6 +80,7 @@ def _through_norm(norm: nn.Module, scale: Tensor | None, g: Vectors, bias: tuple
     """In front of a LayerNorm; what its bias adds is noted under a name. What is no LayerNorm changes nothing."""
     if not isinstance(norm, LayerNorm):
         return g
+    assert scale is not None
     name, biases = bias
     if norm.w is not None and norm.b is not None:
         biases[name] = g @ norm.b

@@ -2,17 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
-from einops import einsum
 from jaxtyping import Float64
 from torch import Tensor
 
 from lens_utils.attribution.aims import Aim, NullAims, aim_of, directions, null_aims
 from lens_utils.attribution.frozen import FrozenRead, freeze
-from lens_utils.attribution.lens import Lens, logit_lens
-from lens_utils.attribution.parts import Parts, decompose, neuron_parts, source_parts
+from lens_utils.attribution.lens import Lens
+from lens_utils.attribution.measured import Source, identities, measure
 from lens_utils.attribution.questions import Question, Target, check_target
 from lens_utils.attribution.readout import read_vectors
 from lens_utils.hooked_transformer import HookedTransformer
@@ -20,8 +18,8 @@ from lens_utils.identities import Identity
 from lens_utils.progress import track
 from lens_utils.statistics import Interval, benjamini_hochberg, bootstrap_interval, p_value
 
-TOLERANCE = 1e-4
-"""Largest departure of a sum of parts from the model's own logits, float32, in nats."""
+FLOAT32_ROUNDING = 1e-6
+"""Of a contribution: what is closer to its null than this is the same number."""
 TOTAL = "all together"
 
 
@@ -53,18 +51,13 @@ class Contributions:
     def q(self) -> Float64[Tensor, " part"]:
         """Distance of the mean from the middle of the null against that of the shuffles, Benjamini-Hochberg."""
         middle = self.null.mean(0)
-        # A constant of the prompt is the same in every shuffle but for the order of its sum
-        rounding = 1e-9 * self.values.abs().amax(0)
-        away, null = (torch.where(each.abs() > rounding, each, 0.0) for each in (self.mean - middle, self.null - middle))
+        # What no prompt changes is the same in every shuffle, but for rounding
+        rounding = FLOAT32_ROUNDING * self.values.abs().amax(0)
+        away, null = (
+            torch.where(each.abs() > rounding, each, 0.0) for each in (self.mean - middle, self.null - middle)
+        )
         p = [p_value(float(away[part]), null[:, part]) for part in range(len(self.names))]
         return benjamini_hochberg(torch.tensor(p, dtype=torch.float64))
-
-
-class Source(NamedTuple):
-    """What heads take from each token of one prompt."""
-
-    parts: Float64[Tensor, "layer head key"]
-    attention: Float64[Tensor, "layer head key"]
 
 
 @dataclass(frozen=True)
@@ -98,17 +91,6 @@ class AttributionStudy:
         return torch.tensor(hits, dtype=torch.float64)
 
 
-@dataclass(frozen=True)
-class _Prompt:
-    """One prompt's measurements; the first target is its own, the others are the null's."""
-
-    parts: Parts
-    total: Float64[Tensor, " target"]
-    neurons: Float64[Tensor, "layer d_mlp"]
-    source: Source
-    lens: Lens
-
-
 def study_attribution(
     model: HookedTransformer,
     questions: Sequence[Question],
@@ -130,7 +112,7 @@ def study_attribution(
     runs = [freeze(model, question.text, question.end) for question in track(questions, "runs")]
     aims = [aim_of(question, target, run.logits) for question, run in zip(questions, runs, strict=True)]
     null = null_aims(model, aims, n_shuffles=n_shuffles, seed=seed)
-    found = [_measure(model, run, aim, null) for run, aim in track(list(zip(runs, aims, strict=True)), "parts")]
+    found = [measure(model, run, aim, null) for run, aim in track(list(zip(runs, aims, strict=True)), "parts")]
     heads = torch.stack([each.parts.heads.flatten(0, 1) for each in found])
     components = torch.stack([torch.stack([each.total, *each.parts.components.values()]) for each in found])
     return AttributionStudy(
@@ -146,26 +128,8 @@ def study_attribution(
         tuple(each.source for each in found),
         tuple(each.lens for each in found),
         null.statement,
-        _identities(found),
+        identities(found),
         seed,
-    )
-
-
-def _measure(model: HookedTransformer, run: FrozenRead, aim: Aim, null: NullAims) -> _Prompt:
-    aims = [aim, *null.pool]
-    parts, vectors = decompose(model, run, aims)
-    logits = run.logits.double().cpu()
-    return _Prompt(
-        parts,
-        torch.stack([each.of(logits) for each in aims]),
-        neuron_parts(model, run, vectors),
-        Source(
-            source_parts(model, run, vectors),
-            torch.stack([layer.pattern.double().cpu() for layer in run.layers])
-            if run.layers
-            else torch.zeros(0, model.cfg.n_heads, len(run.text), dtype=torch.float64),
-        ),
-        logit_lens(model, run, aim, vectors),
     )
 
 
@@ -216,32 +180,7 @@ def _largest_neurons(
 
 
 def _neuron(model: HookedTransformer, run: FrozenRead, g: Tensor, layer: int, index: int) -> Tensor:
-    post = run.layers[layer].post
+    post, mlp = run.layers[layer].post, model.blocks[layer].mlp
     assert post is not None
-    return post[index] * einsum(g, model.blocks[layer].mlp.W_out[index], "t m, m -> t")
-
-
-def _identities(found: Sequence[_Prompt]) -> tuple[Identity, ...]:
-    def worst(errors: list[Tensor]) -> float:
-        return max(float(error.abs().max()) for error in errors)
-
-    own = [(each.parts, each.total, each) for each in found]
-    whole = "the target's logits (nats), largest departure over prompts"
-    errors = {
-        "components": [torch.stack([*parts.components.values()]).sum(0) - total for parts, total, _ in own],
-        "heads": [parts.heads.sum((0, 1)) + parts.besides_heads - total for parts, total, _ in own],
-        "source tokens": [
-            (each.source.parts.sum() + parts.besides_heads[0] - total[0])[None] for parts, total, each in own
-        ],
-    }
-    if found[0].neurons.numel():
-        errors["neurons"] = [
-            (each.neurons.sum() + parts.besides_neurons[0] - total[0])[None] for parts, total, each in own
-        ]
-    sums = [
-        Identity(f"{level} sum to the logit", f"sum of {level}, and all besides = {whole}", worst(error), TOLERANCE)
-        for level, error in errors.items()
-    ]
-    ends = [torch.stack([each.lens.recomputed[-1], each.lens.accumulated[-1]]) - each.total[0] for each in found]
-    statement = f"logit lens and accumulated attribution behind the last block = {whole}"
-    return (*sums, Identity("both lenses end in the logit", statement, worst(ends), TOLERANCE))
+    assert mlp is not None
+    return post[index] * (g @ mlp.W_out[index])
