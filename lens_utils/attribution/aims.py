@@ -43,14 +43,22 @@ def aim_of(question: Question, target: Target, logits: Float[Tensor, " vocab"]) 
     return Aim(pair.answer, pair.wrong) if target == "answer_minus_wrong" else Aim(pair.answer)
 
 
+def all_of(aims: Sequence[Aim], logits: Float[Tensor, "*axes vocab"]) -> Float[Tensor, "*axes target"]:
+    """`Aim.of` for many aims at once."""
+    chosen = torch.tensor([[aim.token, aim.wrong or 0] for aim in aims], device=logits.device)
+    kinds = torch.tensor([[aim.wrong is not None, aim.over_mean] for aim in aims], device=logits.device).to(logits)
+    values = logits[..., chosen[:, 0]] - logits[..., chosen[:, 1]] * kinds[:, 0]
+    return values - logits.mean(-1, keepdim=True) * kinds[:, 1] if bool(kinds[:, 1].any()) else values
+
+
 def directions(model: HookedTransformer, aims: Sequence[Aim]) -> Float[Tensor, "target d_model"]:
     """W_U d of each aim: what the vector in front of the unembedding is multiplied with."""
-    return torch.stack([aim.of(model.W_U.detach()) for aim in aims])
+    return all_of(aims, model.W_U.detach()).T
 
 
 def offsets(model: HookedTransformer, aims: Sequence[Aim]) -> Float[Tensor, " target"]:
     """b_U d of each aim."""
-    return torch.stack([aim.of(model.b_U.detach()) for aim in aims])
+    return all_of(aims, model.b_U.detach())
 
 
 @dataclass(frozen=True)

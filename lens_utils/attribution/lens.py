@@ -46,7 +46,7 @@ def logit_lens(model: HookedTransformer, run: FrozenRead, aim: Aim, vectors: Rea
         streams.append(frozen.end)
         reads.append(vectors.end[layer])
     stream = torch.stack(streams)
-    logits = model.unembed(model.mlm_head(model.ln_final(stream)))
+    logits = model.unembed(model.mlm_head(model.ln_final(stream.unsqueeze(0))))[0]
     so_far = (stream * torch.stack([read[target] for read in reads])).sum(-1)
     accumulated = so_far + vectors.read_out[target] + aim.of(model.b_U)
-    return Lens(tuple(names), aim.of(logits).double().cpu(), accumulated.double().cpu(), logits.argmax(-1).cpu())
+    return Lens(tuple(names), aim.of(logits).cpu().double(), accumulated.cpu().double(), logits.argmax(-1).cpu())

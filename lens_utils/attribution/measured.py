@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from lens_utils.attribution.aims import Aim, NullAims
+from lens_utils.attribution.aims import Aim, NullAims, all_of
 from lens_utils.attribution.frozen import FrozenRead
 from lens_utils.attribution.lens import Lens, logit_lens
 from lens_utils.attribution.parts import Parts, decompose, neuron_parts, source_attention, source_parts
@@ -41,10 +41,10 @@ def measure(model: HookedTransformer, run: FrozenRead, aim: Aim, null: NullAims)
     """Every level of one frozen run."""
     aims = [aim, *null.pool]
     parts, vectors = decompose(model, run, aims)
-    logits = run.logits.double().cpu()
+    logits = run.logits.cpu().double()
     return MeasuredPrompt(
         parts,
-        torch.stack([each.of(logits) for each in aims]),
+        all_of(aims, logits),
         neuron_parts(model, run, vectors),
         Source(
             source_parts(model, run, vectors),

@@ -114,4 +114,4 @@ def _stacked(layers: list[Tensor], shape: tuple[int, ...]) -> Tensor:
 
 def _exact(values: Tensor) -> Tensor:
     """Sums are taken in float64, so that only the model's own rounding remains."""
-    return values.double().cpu()
+    return values.cpu().double()

@@ -43,7 +43,7 @@ def from_prompts(model: HookedTransformer, prompts: Sequence[str]) -> tuple[Ques
     return tuple(Question(text, answer_position(model, text, name=f"prompt {text.index}")) for text in texts)
 
 
-def check_target(questions: Sequence[Question], target: Target) -> None:
+def check_target(questions: Sequence[Question], target: str) -> None:
     """Raise `ValueError` for no questions, an unknown target, and one that needs answers where there are none."""
     if not questions:
         raise ValueError("questions=(): give at least one prompt or pair")

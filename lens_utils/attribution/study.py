@@ -68,7 +68,10 @@ class AttributionStudy:
     target: Target
     aims: tuple[Aim, ...]
     tokens: tuple[tuple[str, str, str], ...]
-    """Of each prompt as text: the token asked for, the wrong one ('' where there is none), the predicted one."""
+    """Of each prompt: the token asked for, the wrong one ('' where there is none), the predicted one.
+
+    As text; `#` and its number where the model has no tokenizer.
+    """
     components: Contributions
     """The first is the target itself."""
     heads: Contributions
@@ -122,7 +125,7 @@ def study_attribution(
         _tokens(model, aims, runs),
         _contributions((TOTAL, *found[0].parts.components), components, null, seed),
         _contributions(tuple(model.all_head_labels()), heads, null, seed),
-        _largest_neurons(model, runs, aims, [each.neurons for each in found], null, count=top_neurons, seed=seed),
+        _neurons(model, runs, aims, _largest([each.neurons for each in found], top_neurons), (null, seed)),
         found[0].neurons.numel(),
         (model.cfg.n_layers, model.cfg.n_heads),
         tuple(each.source for each in found),
@@ -137,7 +140,9 @@ def _tokens(
     model: HookedTransformer, aims: Sequence[Aim], runs: Sequence[FrozenRead]
 ) -> tuple[tuple[str, str, str], ...]:
     def shown(token: int | None) -> str:
-        return "" if token is None else model.to_str_tokens(torch.tensor([token]))[0]
+        if token is None:
+            return ""
+        return f"#{token}" if model.tokenizer is None else model.to_str_tokens([token])[0]
 
     pairs = zip(aims, runs, strict=True)
     return tuple((shown(aim.token), shown(aim.wrong), shown(int(run.logits.argmax()))) for aim, run in pairs)
@@ -152,31 +157,30 @@ def _contributions(
     return Contributions(names, values[:, :, 0], shuffled, seed)
 
 
+def _largest(found: Sequence[Float64[Tensor, "layer d_mlp"]], count: int) -> list[tuple[int, int]]:
+    """(layer, neuron) of the largest mean magnitudes, the largest first."""
+    mean = torch.stack(list(found)).mean(0)
+    chosen = mean.flatten().abs().argsort(descending=True, stable=True)[:count].tolist()
+    return [divmod(index, mean.shape[1]) for index in chosen]
+
+
 @torch.no_grad()
-def _largest_neurons(
+def _neurons(
     model: HookedTransformer,
     runs: Sequence[FrozenRead],
     aims: Sequence[Aim],
-    found: Sequence[Float64[Tensor, "layer d_mlp"]],
-    null: NullAims,
-    *,
-    count: int,
-    seed: int,
+    places: Sequence[tuple[int, int]],
+    null: tuple[NullAims, int],
 ) -> Contributions:
-    """The neurons of largest mean magnitude; their null needs the pool's read vectors, which are computed again."""
-    mean = torch.stack(list(found)).mean(0)
-    chosen = mean.flatten().abs().argsort(descending=True, stable=True)[:count].tolist()
-    width = mean.shape[1]
-    places = [divmod(index, width) for index in chosen]
-    values = []
-    for run, aim in zip(runs, aims, strict=True):
-        if not places:
-            break
-        vectors = read_vectors(model, run, directions(model, [aim, *null.pool]))
-        values.append(torch.stack([_neuron(model, run, vectors.mlp[layer], layer, index) for layer, index in places]))
-    empty = torch.zeros(len(runs), 0, 1 + len(null.pool), dtype=torch.float64)
-    names = tuple(f"L{layer}N{index}" for layer, index in places)
-    return _contributions(names, torch.stack(values).double().cpu() if values else empty, null, seed)
+    """Single neurons with their null, which needs the pool's read vectors: these are computed again."""
+    pool, seed = null
+    values = torch.zeros(len(runs), len(places), 1 + len(pool.pool), dtype=torch.float64)
+    for prompt, (run, aim) in enumerate(zip(runs, aims, strict=True)):
+        if places:
+            vectors = read_vectors(model, run, directions(model, [aim, *pool.pool]))
+            found = [_neuron(model, run, vectors.mlp[layer], layer, index) for layer, index in places]
+            values[prompt] = torch.stack(found).cpu().double()
+    return _contributions(tuple(f"L{layer}N{index}" for layer, index in places), values, pool, seed)
 
 
 def _neuron(model: HookedTransformer, run: FrozenRead, g: Tensor, layer: int, index: int) -> Tensor:

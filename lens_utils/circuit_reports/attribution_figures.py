@@ -6,7 +6,7 @@ import torch
 
 from lens_utils import figures as draw
 from lens_utils.attribution import AttributionStudy, Contributions
-from lens_utils.circuit_reports.attribution_tables import ALL_HEADS, TARGETS, lens_values, role_values
+from lens_utils.circuit_reports.attribution_tables import ALL_HEADS, TARGETS, groups, lens_values, role_values
 from lens_utils.figures import Figure
 from lens_utils.pages import Choice, Fragment, Page, Text
 from lens_utils.visible_text import label
@@ -48,14 +48,23 @@ def _bars(found: Contributions, chosen: Sequence[int], title: str, caption: str)
     )
 
 
-def _heads(study: AttributionStudy) -> Figure:
+def _heads(study: AttributionStudy) -> Page:
+    """All prompts, then each kind of prompt where there are several."""
+    kinds = groups(study)
+    fragments = [_head_map(study, "", list(range(len(study.questions))))]
+    if len(kinds) > 1:
+        fragments += [_head_map(study, f": {group}", prompts) for group, prompts in kinds.items()]
+    return Page(tuple(fragments), "Which heads write the answer into the logits.")
+
+
+def _head_map(study: AttributionStudy, kind: str, prompts: list[int]) -> Figure:
     layers, heads = study.shape
     return draw.heatmap(
-        study.heads.mean.view(layers, heads),
+        study.heads.values[prompts].mean(0).view(layers, heads),
         x_labels=[f"H{head}" for head in range(heads)],
         y_labels=[f"layer {layer}" for layer in range(layers)],
-        title="Direct contribution of each head",
-        caption=f"To {TARGETS[study.target]}, mean over prompts.",
+        title=f"Direct contribution of each head{kind}",
+        caption=f"To {TARGETS[study.target]}, mean over {len(prompts)} prompts.",
         diverging=True,
         colorbar="nats",
         x_title="head",

@@ -38,13 +38,15 @@ def tables(study: AttributionStudy) -> dict[str, Table]:
         "logit_lens": _lens(study),
         "prompts": _prompts(study),
     }
+    if len(groups(study)) > 1:
+        made["heads_by_group"] = _heads_by_group(study)
     return made | {"neurons": _neurons(study)} if study.n_neurons else made
 
 
 def _measures(study: AttributionStudy, found: Contributions, part: int) -> dict[str, float]:
     """The columns `MEASURES` of one part."""
     interval, whole = found.interval(part), study.components.interval(0)
-    share = float("nan") if 0 in whole else interval.estimate / whole.estimate
+    share = float("nan") if 0.0 in whole else interval.estimate / whole.estimate
     low, high = found.null_bounds[:, part].tolist()
     null = {"null": float(found.null[:, part].mean()), "null_low": low, "null_high": high}
     return _bounds(interval) | {"share": share} | null
@@ -85,6 +87,37 @@ def _heads(study: AttributionStudy) -> Table:
         for part in found.mean.argsort(descending=True, stable=True).tolist()
     ]
     return table(rows, columns, f"Direct contribution of each head, the largest first. Null: {study.null}.")
+
+
+def groups(study: AttributionStudy) -> dict[str, list[int]]:
+    """Numbers of the prompts of each kind (`PromptPair.group`), those without a kind under the empty name."""
+    found: dict[str, list[int]] = {}
+    for index, question in enumerate(study.questions):
+        found.setdefault("" if question.pair is None else question.pair.group, []).append(index)
+    return found
+
+
+def _heads_by_group(study: AttributionStudy) -> Table:
+    columns = {
+        "head": Column("Layer and head."),
+        "group": Column("Kind of prompt, such as the order of the names."),
+        "prompts": Column("Prompts of this kind."),
+        "mean": Column("What the head adds in them, mean.", "nats"),
+        "low": MEASURES["low"],
+        "high": MEASURES["high"],
+    }
+    found = study.heads
+    rows = [
+        {"head": found.names[head], "group": group, "prompts": len(prompts)}
+        | _bounds(bootstrap_interval(found.values[prompts, head], seed=study.seed))
+        for head in found.values.abs().mean(0).argsort(descending=True, stable=True).tolist()
+        for group, prompts in groups(study).items()
+    ]
+    caption = (
+        "The same heads by kind of prompt, those of largest mean magnitude first: what speaks for one place in the "
+        "prompt, whoever stands there, has opposite signs and hides in the mean over all."
+    )
+    return table(rows, columns, caption)
 
 
 def _neurons(study: AttributionStudy) -> Table:
