@@ -321,7 +321,7 @@ class TestStudy:
         q = dict(zip(study.components.names, study.components.q.tolist(), strict=True))
         assert q["b_U"] == 1
 
-    def test_random_tokens_where_all_ask_for_the_same(self) -> None:
+    def test_random_tokens_where_all_ask_for_the_same_or_prompts_are_few(self) -> None:
         model = reading_model()
         special = set(model.tokenizer.all_special_ids)
         for aim in (Aim(9), Aim(9, 12), Aim(9, over_mean=True)):
@@ -333,6 +333,9 @@ class TestStudy:
             assert not asked & special
             assert {(each.wrong is None, each.over_mean) for each in null.pool} == {(aim.wrong is None, aim.over_mean)}
             assert "random" in null.statement
+        few, enough = ([Aim(token) for token in range(9, 9 + n)] for n in (4, 5))
+        assert "random" in attribution.null_aims(model, few, n_shuffles=1, seed=0).statement
+        assert attribution.null_aims(model, enough, n_shuffles=1, seed=0).pool == tuple(enough)
 
     @pytest.mark.parametrize("target", attribution.questions.TARGETS)
     def test_every_target_in_every_family(self, target: attribution.Target) -> None:

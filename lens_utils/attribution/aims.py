@@ -10,8 +10,10 @@ from torch import Tensor
 from lens_utils.attribution.questions import Question, Target
 from lens_utils.hooked_transformer import HookedTransformer
 
+LEAST_SHUFFLED = 5
+"""Prompts whose aims are shuffled, at least: 5 can be ordered in 120 ways, fewer tell nothing."""
 RANDOM_AIMS = 64
-"""Random tokens (pairs of tokens) of the null where the prompts do not differ in what is asked."""
+"""Random tokens (pairs of tokens) of the null where there are fewer, or all ask for the same."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class NullAims:
 
 
 def null_aims(model: HookedTransformer, aims: Sequence[Aim], *, n_shuffles: int, seed: int) -> NullAims:
-    """The prompts' own aims, permuted over the prompts; random tokens where there are not two different aims.
+    """The prompts' own aims, permuted over the prompts; random tokens for few prompts (`LEAST_SHUFFLED`) or one aim.
 
     Random tokens are drawn from the vocabulary without its special tokens. Raises `ValueError` for n_shuffles < 1.
     """
@@ -81,7 +83,7 @@ def null_aims(model: HookedTransformer, aims: Sequence[Aim], *, n_shuffles: int,
         raise ValueError(f"n_shuffles={n_shuffles!r}: must be at least 1")
     generator = torch.Generator().manual_seed(seed)
     n = len(aims)
-    if len(set(aims)) > 1:
+    if n >= LEAST_SHUFFLED and len(set(aims)) > 1:
         draws = torch.stack([torch.randperm(n, generator=generator) for _ in range(n_shuffles)])
         what = "tokens" if aims[0].wrong is None else "answer and wrong answer"
         return NullAims(tuple(aims), draws, f"the {what} asked for are shuffled over the {n} prompts")
@@ -93,4 +95,4 @@ def null_aims(model: HookedTransformer, aims: Sequence[Aim], *, n_shuffles: int,
         pool.append(Aim(token, None if aims[0].wrong is None else wrong, aims[0].over_mean))
     draws = torch.randint(RANDOM_AIMS, (n_shuffles, n), generator=generator)
     what = "a random token is" if aims[0].wrong is None else "two random tokens are"
-    return NullAims(tuple(pool), draws, f"{what} asked for instead (all prompts ask for the same)")
+    return NullAims(tuple(pool), draws, f"{what} asked for instead")
