@@ -70,6 +70,9 @@ def clean_leftovers(target: Path) -> None:
         # `.NAME.x.RANDOM.unfinished` belongs to NAME.x, not to NAME
         if "." in workplace.name.removeprefix(f".{target.name}.").removesuffix(UNFINISHED):
             continue
+        # A file is what a killed run had computed: the next run goes on from it
+        if not workplace.is_dir():
+            continue
         handle = _lock(workplace)
         if handle is None and os.name == "posix":
             continue

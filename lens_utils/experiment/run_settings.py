@@ -12,8 +12,8 @@ from typing import Any
 from lens_utils.experiment.contract import Experiment, ExperimentConfig
 from lens_utils.models import spec_for
 
-PLACES = ("out", "device")
-"""Options that say where a run works and writes, not what it computes."""
+PLACES = ("out", "device", "max_memory")
+"""Options that say where a run works and writes, and in how much room, not what it computes."""
 PACKAGE = Path(__file__).parents[1]
 SOURCE_SUFFIXES = (".py", ".html", ".css", ".js", ".j2", ".json")
 

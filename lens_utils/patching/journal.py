@@ -1,14 +1,36 @@
 """What a long sweep has done, on disk: a run that was killed goes on where it stopped."""
 
+import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
+from typing import Any
+
+from lens_utils.hooked_transformer import HookedTransformer
+from lens_utils.prompt_pairs import PromptPair
 
 FIRST_WRITE = 5.0
 """Seconds before anything is written, and between writes: short runs leave no file at all."""
+
+
+def journal_key(model: HookedTransformer, pairs: Sequence[PromptPair], about: Mapping[str, Any]) -> str:
+    """sha256 of all that decides a sweep's values: weights, their precision, every pair, and what else is given."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    given = [
+        [
+            *(text.tokens.tolist() for text in (pair.clean, pair.corrupted)),
+            *(pair.answer, pair.wrong, pair.clean_end, pair.corrupted_end, pair.aligned),
+        ]
+        for pair in pairs
+    ]
+    digest.update(json.dumps([given, about], sort_keys=True).encode())
+    return digest.hexdigest()
 
 
 class Journal:
