@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import jaxtyping
@@ -29,13 +30,20 @@ from plain_patching import (
 )
 from toy_pairs import pair_of, toy_pairs
 
+from experiments import activation_patching as experiment
 from lens_utils.hooked_transformer import HookedTransformer
 from lens_utils.metrics import METRICS, Metric
+from lens_utils.models import load_model
 from lens_utils.patching import DIRECTIONS, Cell, Journal, patched_together, plain_sweep, sweep
+from lens_utils.patching.cell_study import default_kinds, study_cells
 from lens_utils.patching.changes import Cells
+from lens_utils.patching.journal import journal_key
 from lens_utils.patching.planning import GIB, Budget, chunks
+from lens_utils.patching.runs import Direction
+from lens_utils.patching_reports.cells import cell_name, strongest
 from lens_utils.planted import induction_model
-from lens_utils.prompt_pairs import PromptPair
+from lens_utils.prompt_pairs import PromptPair, roles
+from lens_utils.tables import to_csv, to_markdown
 
 engine = importlib.import_module("lens_utils.patching.sweep")
 ROOT = Path(__file__).parent.parent
@@ -449,3 +457,157 @@ class TestPlanning:
 
     def test_half_of_the_memory_for_each(self) -> None:
         assert Budget.of(2.0) == Budget(GIB, GIB)
+
+
+def planted_pairs(n: int = 4) -> tuple[HookedTransformer, tuple[PromptPair, ...]]:
+    """The induction circuit, and pairs whose first copies are as long as can be told apart by role alone."""
+    model = induction_model(16, 17).build()
+    pairs = []
+    for at in range(n):
+        seen = [1 + (at + step) % 6 for step in range(3 + at)]
+        other = [7 + step for step in range(len(seen))]
+        end = at % (len(seen) - 1)
+        repeat = seen[: end + 1]
+        pairs.append(pair_of([0, *seen, *repeat], [0, *other, *repeat], (seen[end + 1], 14), masked=False))
+    return model, tuple(pairs)
+
+
+class TestStudy:
+    def test_planted_circuit_by_role(self) -> None:
+        model, pairs = planted_pairs()
+        study = study_cells(model, pairs, ["resid_pre", "z", "z_by_pos"], source="planted")
+        assert study.unpatched.clean.tolist() == [10.0] * 4
+        assert study.unpatched.corrupted.tolist() == [0.0] * 4
+        assert study.unpatched.right.all()
+        stream = study.pooled["resid_pre"]
+        for direction, first in (("denoise", ()), ("noise", ("as end", "answer"))):
+            share = stream.effects[direction].share[:, 0]
+            named = [dict(zip(stream.roles, row.tolist(), strict=True)) for row in share]
+            assert {role for role, value in named[0].items() if value == 1} == set(first)
+            assert {role for role, value in named[1].items() if value == 1} == {"answer"}
+            assert all(value in (0, 1) for row in named for value in row.values())
+        heads = study.pooled["z"]
+        assert heads.effects["denoise"].share[..., 0].tolist() == [[0, 0], [1, 0]]
+        assert heads.effects["noise"].share[..., 0].tolist() == [[1, 0], [1, 0]]
+        assert strongest(heads, 4, 5) == [(0, 0, 0), (1, 0, 0)]
+        assert cell_name(study.pooled["z_by_pos"], strongest(study.pooled["z_by_pos"], 4, 1)[0]) == "L0H0 at answer"
+        assert all(identity.error == 0 for identity in study.identities)
+        assert study.notes == ()
+
+    def test_shares_are_ratios_of_means_over_the_pairs_that_have_the_role(self) -> None:
+        model = toy_model()
+        pairs = toy_pairs(model, unequal=True)
+        study = study_cells(model, pairs, ["attn_out", "z"], metric="loss")
+        for direction in DIRECTIONS:
+            found, pooled = study.sweeps["attn_out", direction], study.pooled["attn_out"]
+            base = found.corrupted if direction == "denoise" else found.clean
+            for column, role in enumerate(pooled.roles):
+                changes, gaps = [], []
+                for row, pair in enumerate(pairs):
+                    known = {pos for pos, _ in pair.aligned}
+                    at = [pos for pos, name in enumerate(roles(pair)) if name == role and pos in known]
+                    if at:
+                        changes.append(float(found.values[row, 1, at].mean() - base[row]))
+                        gaps.append(float(found.clean[row] - found.corrupted[row]))
+                sign = 1 if direction == "denoise" else -1
+                assert int(pooled.pairs[column]) == len(changes)
+                expected = sign * sum(changes) / sum(gaps)
+                assert float(pooled.effects[direction].share[1, 0, column]) == pytest.approx(expected)
+        heads = study.pooled["z"].effects["noise"]
+        assert (heads.low <= heads.share).all()
+        assert (heads.share <= heads.high).all()
+
+    def test_a_model_that_cannot_do_the_task_is_told(self) -> None:
+        model = toy_model()
+        pairs = toy_pairs(model)
+        turned = tuple(replace(pair, answer=pair.wrong, wrong=pair.answer) for pair in pairs)
+        study = study_cells(model, (*pairs, *turned), ["z"])
+        assert len(study.notes) == 1
+        assert "does not tell clean from corrupted" in study.notes[0]
+        assert not (study.pooled["z"].effects["noise"].q < 0.05).any()
+
+    def test_default_kinds(self) -> None:
+        model = toy_model()
+        usual, notes = default_kinds(model, toy_pairs(model))
+        assert "pattern" in usual
+        assert "mlp_out" in usual
+        assert notes == ()
+        unequal, notes = default_kinds(model, toy_pairs(model, unequal=True))
+        assert set(usual) - set(unequal) == {"pattern"}
+        assert "unequal length" in notes[0]
+        assert "mlp_out" not in default_kinds(toy_model(**NO_MLP), toy_pairs(model))[0]
+
+    def test_a_wrong_engine_is_found_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        real = engine.change_of
+
+        def wrong(sides, kind, layer, cells: Cells):
+            change = real(sides, kind, layer, cells)
+            return replace(change, resid=change.resid * 1.001)
+
+        monkeypatch.setattr(engine, "change_of", wrong)
+        model = toy_model()
+        study = study_cells(model, toy_pairs(model), ["z", "resid_pre"])
+        assert [identity.holds for identity in study.identities] == [False, False, True]
+
+
+class TestExperiment:
+    def test_one_circuit_on_the_shipped_model(self, tmp_path: Path) -> None:
+        """The second mention of the giver, through L0H7 there and the values of L1H4 at the end."""
+        config = experiment.Config(n=6, out=str(tmp_path))
+        found = experiment.run(config, load_model("zoo-attn-2l"))
+        assert all(identity.holds for identity in found.identities)
+        tables, drawn = experiment.tables(found), experiment.figures(found)
+        kinds = ["z", "z_by_pos", "q", "k", "v", "pattern", "attn_out", "resid_pre"]
+        assert list(tables) == ["strongest", "task", *kinds, "pairs"]
+        assert list(drawn) == ["heads", "positions", "prompts"]
+        assert all(to_csv(table) and to_markdown(table) for table in tables.values())
+        frame = tables["strongest"].frame
+        cells = {kind: set(frame["cell"][frame["kind"] == kind]) for kind in kinds}
+        assert cells["z_by_pos"] == {"L0H7 at wrong 2", "L1H4 at end"}
+        assert cells["v"] == {"L0H7", "L1H4"}
+        assert (frame["restored"][frame["kind"] == "v"] > 0.8).all()
+        assert len(tables["z"].frame) == 16
+        assert not list(tmp_path.rglob("*")), "no journal of a short run"
+
+    @pytest.mark.parametrize(("direction", "name"), [("denoise", "restored"), ("noise", "lost")])
+    def test_one_direction_and_neurons(self, tmp_path: Path, direction: Direction, name: str) -> None:
+        kinds = ("neurons", "resid_post", "neurons_by_pos")
+        options = {"kinds": kinds, "directions": (direction,), "metric": "kl"}
+        model = load_model("zoo-stories-1l")
+        found = experiment.run(experiment.Config(model="zoo-stories-1l", n=2, out=str(tmp_path), **options), model)
+        tables, drawn = experiment.tables(found), experiment.figures(found)
+        assert list(tables) == ["strongest", "task", *kinds, "pairs"]
+        assert {"restored", "lost"} & set(tables["neurons"].frame) == {name}
+        assert len(tables["neurons"].frame) == 512
+        assert list(drawn) == ["heads", "positions", "prompts"]
+        assert all(identity.holds for identity in found.identities)
+
+    def test_a_run_goes_on_from_its_own_journal_only(self, tmp_path: Path) -> None:
+        def path(**options: object) -> Path:
+            return experiment._journal_path(experiment.Config(out=str(tmp_path), **options))
+
+        assert path() == path(max_memory=0.5)
+        assert path().parent == tmp_path / "activation_patching"
+        assert len({path(), path(n=3), path(seed=1), path(metric="kl"), path(model="zoo-bert-2l")}) == 5
+        model = toy_model()
+        one, other = toy_pairs(model)[:2], toy_pairs(model)[1:]
+        keys = {
+            journal_key(model, one, {}),
+            journal_key(model, other, {}),
+            journal_key(toy_model(seed=1), one, {}),
+            journal_key(model, one, {"metric": "kl"}),
+        }
+        assert len(keys) == 4
+        assert journal_key(toy_model(), toy_pairs(model)[:2], {}) in keys
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"n": 1}, r"n=1: intervals need at least 2 pairs"),
+            ({"directions": ()}, r"directions=\(\): choose from denoise, noise"),
+            ({"max_memory": 0.0}, r"max_memory=0\.0: give GiB above 0"),
+        ],
+    )
+    def test_bad_options(self, options: dict, message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            experiment.Config(**options)

@@ -100,6 +100,14 @@ def test_what_a_killed_run_leaves_is_cleaned_and_the_earlier_result_is_whole(tmp
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "model.x"]
 
 
+def test_what_a_killed_run_had_computed_is_left_for_the_next(tmp_path: Path) -> None:
+    target, journal = tmp_path / "model", tmp_path / ".model.0123456789ab.unfinished"
+    journal.write_text("cells")
+    write(target, "first")
+    clean_leftovers(target)
+    assert journal.read_text() == "cells"
+
+
 def test_the_workplace_of_a_run_that_is_going_is_left_alone(tmp_path: Path) -> None:
     target = tmp_path / "model"
     with replacing(target) as folder:

@@ -11,7 +11,7 @@ from lens_utils.figures import Figure
 from lens_utils.pages import Choice, Fragment, Page, Text
 from lens_utils.patching.cell_study import CellStudy
 from lens_utils.patching.pooling import PooledKind
-from lens_utils.patching_reports.cells import LEAST_PAIRS, NAMED
+from lens_utils.patching_reports.cells import LEAST_PAIRS, NAMED, ROLES
 from lens_utils.prompt_pairs import PromptPair
 
 PAIRS_DRAWN = 8
@@ -28,7 +28,9 @@ def figures(study: CellStudy) -> dict[str, Figure | Page]:
     if heads:
         made["heads"] = Page((Choice("Patched", heads),), f"Whole heads, every position at once. {_MEANING}")
     if places:
-        made["positions"] = Page((Choice("Patched", places),), f"Positions, pooled by role over pairs. {_MEANING}")
+        made["positions"] = Page(
+            (Choice("Patched", places),), f"Positions, pooled by role over pairs. {_MEANING} {ROLES}"
+        )
         made["prompts"] = _prompts(study)
     return made
 

@@ -16,6 +16,10 @@ LEAST_PAIRS = 0.25
 """Share of the pairs that must have a role for its cells to stand in the headline."""
 NAMED = {"denoise": "restored", "noise": "lost"}
 """What the shares of each direction are called; 0 is no effect and 1 all of the difference, in both."""
+ROLES = (
+    "answer, wrong: it holds that token; end: the answer is predicted there; as end: an earlier copy of that token; "
+    "changed: another token in the corrupted prompt; after: right behind one of these."
+)
 _SHARE = {
     "restored": "Denoise (a clean part in the corrupted run): share of the mean clean-corrupted difference restored; "
     "this is the normalised metric, 0 corrupted, 1 clean.",
@@ -98,8 +102,8 @@ def strongest_table(study: CellStudy) -> Table:
     shown = [{name: value for name, value in row.items() if name in columns} for row in rows]
     caption = (
         f"What carries the answer in {study.model_name} on {len(study.pairs)} pairs of {study.source or 'prompts'}: of "
-        f"each kind the strongest cell, and up to {PER_KIND} with a share of at least {LEAST_SHARE} in either direction. "
-        f"Shares are ratios of means over pairs, so that pairs with hardly any difference do not count more. "
+        f"each kind the strongest cell, and up to {PER_KIND} with a share of at least {LEAST_SHARE} in either "
+        f"direction. Shares are ratios of means over pairs: pairs with hardly any difference do not count more. "
         f"{' '.join(study.notes)}"
     )
     return table(shown, columns, caption.strip())
@@ -112,7 +116,9 @@ def kind_table(study: CellStudy, pooled: PooledKind) -> Table:
     if kind.unit:
         columns[kind.unit] = Column(f"{kind.unit.capitalize()} of the layer.")
     if kind.by_pos:
-        columns["role"] = Column("What the position is for; several of one role in a prompt count as their mean.")
+        columns["role"] = Column(
+            f"What the position is for; several of one role in a prompt count as their mean. {ROLES}"
+        )
     columns |= {"pairs": Column("Pairs that have it.")} | shares(study, full=True)
     rows: list[dict[str, Any]] = []
     n_layers, n_units, n_roles = pooled.strength.shape
