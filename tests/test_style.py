@@ -39,7 +39,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("attribution", "patching", "ablation", "neurons", "activation_statistics", "projections", "published"),
     ("planted", "head_labels"),
     ("head_trials", "head_study"),
-    ("induction",),
+    ("induction", "head_catalogue"),
     ("tables",),
     ("head_tables",),
     ("figures",),
