@@ -10,6 +10,9 @@ EMBED_LN_SCALE = "embed_ln.hook_scale"
 EMBED_LN_NORMALIZED = "embed_ln.hook_normalized"
 LN_FINAL_SCALE = "ln_final.hook_scale"
 LN_FINAL_NORMALIZED = "ln_final.hook_normalized"
+MLM_HEAD_PRE = "mlm_head.hook_pre"
+MLM_HEAD_POST = "mlm_head.hook_post"
+MLM_HEAD_SCALE = "mlm_head.ln.hook_scale"
 
 
 def block(layer: int, name: str) -> str:

@@ -139,12 +139,23 @@ def label_permutation_p_value(
 
 def sign_flip_p_value(differences: Float[Tensor, " pair"], *, seed: int, n_shuffles: int = 1000) -> float:
     """Two-sided p of the mean of paired differences when each difference may change its sign (paired permutation)."""
+    return float(sign_flip_p_values(differences.unsqueeze(1), seed=seed, n_shuffles=n_shuffles)[0])
+
+
+def sign_flip_p_values(
+    differences: Float[Tensor, "pair test"], *, seed: int, n_shuffles: int = 1000
+) -> Float[Tensor, " test"]:
+    """`sign_flip_p_value` of each column; all columns share the signs, each has a null of its own."""
     values = differences.detach().cpu().double()
-    if values.numel() == 0:
+    if len(values) == 0:
         raise ValueError("differences: need at least one pair")
     generator = torch.Generator().manual_seed(seed)
-    signs = torch.randint(0, 2, (n_shuffles, values.numel()), generator=generator).double() * 2 - 1
-    return p_value(float(values.mean()), (signs * values).mean(dim=1))
+    signs = torch.randint(0, 2, (n_shuffles, len(values)), generator=generator).double() * 2 - 1
+    limits = values.sum(0).abs() * (1 - _ROUNDING)
+    at_once = max(1, _RESAMPLED_VALUES_AT_ONCE // n_shuffles)
+    parts = zip(values.split(at_once, dim=1), limits.split(at_once), strict=True)
+    reached = torch.cat([((signs @ part).abs() >= limit).sum(0) for part, limit in parts])
+    return (1 + reached.double()) / (1 + n_shuffles)
 
 
 def benjamini_hochberg(p: Float[Tensor, "*test"]) -> Float[Tensor, "*test"]:
