@@ -1,0 +1,218 @@
+"""The catalogue of a model's neurons: one pass over texts, a sample of them in detail, the weights, the ablations."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float64, Int
+from torch import Tensor
+
+from lens_utils import hook_names
+from lens_utils.ablation import LossInput, loss_input
+from lens_utils.activations import cache_hooks
+from lens_utils.hooked_transformer import HookedTransformer
+from lens_utils.identities import Identity
+from lens_utils.mlp.identities import mlp_identities
+from lens_utils.mlp.study import layer_relations
+from lens_utils.neuron_catalogue.directions import WeightReading, read_weights
+from lens_utils.neuron_catalogue.effects import AblationEffects, ablation_effects, ablation_identity
+from lens_utils.neuron_catalogue.names import Neuron
+from lens_utils.neuron_catalogue.paths import logit_path_identity, norms_before, norms_behind
+from lens_utils.neuron_catalogue.stream import Context, NeuronStream, contexts, stream_identities, stream_neurons
+from lens_utils.neurons import ClassReactions, Correlations
+from lens_utils.progress import track
+from lens_utils.prompts import TokenizedText
+from lens_utils.statistics import Interval, average_ranks, benjamini_hochberg, bootstrap_interval, p_value
+
+Q_NAMES = ("rise", "output_size", "output_kurtosis", "input_kurtosis", "cosine")
+"""Tests of one p a neuron; classes and heads have many and bring their own q."""
+CHECKED_TEXTS = 4
+"""Texts on which the sums inside a block are checked."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How much to list and to test."""
+
+    contexts: int
+    top: int
+    sample: int
+    predicted: int
+    shuffles: int
+    directions: int
+    shown: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Link:
+    """Spearman correlation over the neurons of a block."""
+
+    r: Interval
+    """With a bootstrap interval over neurons; nan without spread."""
+    p: float
+    """Two-sided, neurons of one side shuffled."""
+
+
+@dataclass(frozen=True)
+class LayerCatalogue:
+    """The neurons of one block."""
+
+    layer: int
+    stream: NeuronStream
+    weights: WeightReading
+    reactions: ClassReactions
+    correlations: Correlations
+    effects: AblationEffects
+    selectivity: Float64[Tensor, " neuron"]
+    """Largest |rank-biserial correlation| with a word class; 0 where no class has enough tokens."""
+    best_class: Int[Tensor, " neuron"]
+    """Row of `reactions` it belongs to; -1 for none."""
+    link: Link
+    """Selectivity with rise."""
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Everything the tables and figures show."""
+
+    layers: tuple[LayerCatalogue, ...]
+    q: dict[str, tuple[Float64[Tensor, " neuron"], ...]]
+    """By test of `Q_NAMES`, then by block: Benjamini-Hochberg over all neurons of the model."""
+    shown: tuple[Neuron, ...]
+    contexts: tuple[Context, ...]
+    strings: tuple[str, ...]
+    """Every token of the vocabulary as text."""
+    source: str
+    n_texts: int
+    n_tokens: int
+    sample: tuple[TokenizedText, ...]
+    n_heads: int
+    post_norm: bool
+    has_norm: bool
+    identities: tuple[Identity, ...]
+    hooks: tuple[str, ...]
+    seed: int
+
+
+def check_loss(model: HookedTransformer) -> None:
+    """Raise `ValueError` for a masked model that cannot be asked, as its tokenizer has no mask token."""
+    if model.cfg.is_masked and getattr(model.tokenizer, "mask_token_id", None) is None:
+        raise ValueError(
+            f"model {model.cfg.model_name!r}: its tokenizer has no mask token, so that no loss is defined; choose a "
+            "model that has one"
+        )
+
+
+def study_neurons(
+    model: HookedTransformer, texts: Iterable[TokenizedText], source: str, neurons: Sequence[Neuron], plan: Plan
+) -> Catalogue:
+    """Stream the texts, then study every neuron of every block; `neurons` are shown, or without any the strongest."""
+    check_loss(model)
+    streamed = stream_neurons(model, texts, k=plan.contexts, n_sample=plan.sample, seed=plan.seed)
+    given = _loss_input(model, streamed.sample, plan.predicted)
+    every = range(model.cfg.n_layers)
+    layers = tuple(_layer(model, n, streamed.layers[n], streamed.sample, given, plan) for n in track(every, "blocks"))
+    shown = tuple(neurons) or strongest_neurons(layers, plan.shown)
+    found = contexts(model, streamed.layers, shown)
+    checks = [
+        ablation_identity(model, given, each.layer, each.effects, each.stream.moments.mean.to(model.W_U.dtype))
+        for each in layers
+    ]
+    return Catalogue(
+        layers,
+        {name: _adjusted([_p_of(each, name) for each in layers]) for name in Q_NAMES},
+        shown,
+        found,
+        tuple(model.to_str_tokens(list(range(model.cfg.d_vocab)))),
+        source,
+        streamed.n_texts,
+        streamed.n_tokens,
+        streamed.sample,
+        model.cfg.n_heads,
+        model.cfg.post_norm,
+        model.cfg.normalization_type is not None,
+        (
+            *mlp_identities(model, streamed.sample[:CHECKED_TEXTS]),
+            *stream_identities(streamed, found),
+            logit_path_identity(model, given),
+            max(checks, key=lambda check: check.error),
+        ),
+        hooks_read(model),
+        plan.seed,
+    )
+
+
+def _loss_input(model: HookedTransformer, sample: tuple[TokenizedText, ...], predicted: int) -> LossInput:
+    given = loss_input(model, sample)
+    if given is None:
+        raise ValueError("texts: no token of the sample can be predicted; give texts of more than one token")
+    return LossInput(given.tokens, given.mask, given.labels, predicted)
+
+
+def _layer(
+    model: HookedTransformer,
+    layer: int,
+    stream: NeuronStream,
+    sample: tuple[TokenizedText, ...],
+    given: LossInput,
+    plan: Plan,
+) -> LayerCatalogue:
+    batch = cache_hooks(model, sample, [hook_names.mlp_post(layer), hook_names.pattern(layer)])
+    reactions, correlations = layer_relations(batch, layer, seed=plan.seed, n_shuffles=plan.shuffles)
+    weights = read_weights(model, layer, given, k=plan.top, n_random=plan.directions, seed=plan.seed)
+    means = stream.moments.mean.to(model.W_U.dtype)
+    effects = ablation_effects(model, given, layer, means=means, seed=plan.seed)
+    selectivity, best = torch.zeros_like(effects.rise), torch.full(effects.rise.shape, -1)
+    if reactions.classes:
+        selectivity, best = reactions.effect.abs().max(0)
+    link = rank_link(selectivity, effects.rise, seed=plan.seed)
+    return LayerCatalogue(layer, stream, weights, reactions, correlations, effects, selectivity, best, link)
+
+
+def _p_of(each: LayerCatalogue, name: str) -> Tensor:
+    return each.effects.p if name == "rise" else getattr(each.weights, name).p
+
+
+def _adjusted(parts: Sequence[Tensor]) -> tuple[Float64[Tensor, " neuron"], ...]:
+    return benjamini_hochberg(torch.cat(list(parts)).double()).split([len(part) for part in parts])
+
+
+def strongest_neurons(layers: Sequence[LayerCatalogue], n: int) -> tuple[Neuron, ...]:
+    """The n neurons of the model without which the loss rises most, first the one that matters most."""
+    rises = [(float(rise), each.layer, at) for each in layers for at, rise in enumerate(each.effects.rise)]
+    ordered = sorted(rises, key=lambda entry: (-entry[0], *entry[1:]))
+    return tuple((layer, neuron) for _, layer, neuron in ordered[:n])
+
+
+def rank_link(
+    one: Float64[Tensor, " unit"], other: Float64[Tensor, " unit"], *, seed: int, n_shuffles: int = 1000
+) -> Link:
+    """Spearman correlation of two scores over units, its bootstrap interval and its p by shuffling."""
+    ranks = average_ranks(torch.stack([one, other], dim=1)).numpy()
+    if (ranks == ranks[0]).all(axis=0).any():
+        return Link(Interval(float("nan"), float("nan"), float("nan")), float("nan"))
+
+    def correlation(units: np.ndarray, axis: int = -1) -> np.ndarray:
+        chosen = ranks[units.astype(np.int64)]
+        left, right = np.moveaxis(chosen - chosen.mean(axis=-2, keepdims=True), -1, 0)
+        return (left * right).sum(-1) / np.sqrt((left**2).sum(-1) * (right**2).sum(-1)).clip(1e-300)
+
+    interval = bootstrap_interval(
+        torch.arange(len(ranks), dtype=torch.float64), seed=seed, statistic=correlation, n_resamples=1000
+    )
+    rng = np.random.default_rng(seed)
+    centred = ranks - ranks.mean(0)
+    mixed = np.stack([rng.permutation(centred[:, 0]) for _ in range(n_shuffles)])
+    null = mixed @ centred[:, 1] / np.sqrt((centred**2).sum(0).prod())
+    return Link(interval, p_value(interval.estimate, torch.from_numpy(null)))
+
+
+def hooks_read(model: HookedTransformer) -> tuple[str, ...]:
+    """The hooks of every block that the catalogue reads."""
+    names = (hook_names.mlp_post, hook_names.pattern, hook_names.resid_post)
+    hooks = [name(layer) for layer in range(model.cfg.n_layers) for name in names]
+    norms = [norm for layer in range(model.cfg.n_layers) for way in (norms_before, norms_behind) for norm in way(model, layer)]
+    head = [hook_names.MLM_HEAD_PRE, hook_names.MLM_HEAD_POST, hook_names.MLM_HEAD_SCALE] if model.cfg.mlm_head else []
+    return tuple(dict.fromkeys([*hooks, *(name for _, name in norms), *head]))
