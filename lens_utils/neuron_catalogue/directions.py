@@ -1,6 +1,6 @@
 """What each neuron reads from tokens and writes to tokens by its weights, beside random directions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -94,14 +94,14 @@ SHOWN_PAIRS = 200_000
 
 
 def read_weights(
-    model: HookedTransformer, layer: int, given: LossInput, *, k: int, n_random: int, seed: int
+    model: HookedTransformer, layer: int, parts: Sequence[LossInput], *, k: int, n_random: int, seed: int
 ) -> WeightReading:
     """Direct effect on the logits, what tokens do to the pre-activation, and cosine of W_in and W_out.
 
-    `given` sets the LayerNorm scales and gates. Random directions are normal vectors of length 1, so that their norm is
+    `parts` set the LayerNorm scales and gates. Random directions are normal vectors of length 1, so that their norm is
     the neuron's own once sizes are per unit of length.
     """
-    path, tokens = LogitPath.of(model, layer, given), token_inputs(model, layer, given)
+    path, tokens = LogitPath.of(model, layer, parts), token_inputs(model, layer, parts)
     mlp = model.blocks[layer].mlp
     assert mlp is not None
 

@@ -71,18 +71,21 @@ class Frozen:
 
 
 def frozen_path(
-    model: HookedTransformer, given: LossInput, norms: Sequence[Norm], *, head: bool = False, hooks: Sequence[str] = ()
+    model: HookedTransformer,
+    parts: Sequence[LossInput],
+    norms: Sequence[Norm],
+    *,
+    head: bool = False,
+    hooks: Sequence[str] = (),
 ) -> tuple[Frozen, dict[str, Tensor]]:
-    """Scales (with `head` also the masked-LM head's gate) at the scored positions, and the values of further `hooks`."""
+    """Scales (with `head` the masked-LM head's gate) at the scored positions, and the logits and `hooks` there."""
     own = [hook_names.MLM_HEAD_PRE, hook_names.MLM_HEAD_POST, hook_names.MLM_HEAD_SCALE] if head else []
     scales = [name for _, name in norms]
     names = list(dict.fromkeys([*scales, *own, *hooks]))
-    run = {"attention_mask": given.mask.to(model.device), "names_filter": names}
     with torch.inference_mode():
-        logits, cache = model.run_with_cache(given.tokens.to(model.device), **run)
-        scored = given.scored.to(model.device)
-        found = {name: cache[name][scored] for name in names}
-        inverse = torch.ones(int(scored.sum()), 1, device=model.device, dtype=logits.dtype)
+        runs = [_scored_values(model, given, names) for given in parts]
+        found = {name: torch.cat([run[name] for run in runs]) for name in runs[0]}
+        inverse = torch.ones_like(found["logits"][:, :1])
         for name in scales:
             inverse = inverse / found[name]
         gate = None
@@ -90,7 +93,15 @@ def frozen_path(
             pre, post, scale = (found[name] for name in own)
             # Where h is 0 its parts sum to 0, whatever the gate
             gate = torch.where(pre == 0, 0.0, post / pre) / scale
-    return Frozen(inverse, gate), found | {"logits": logits[scored]}
+    return Frozen(inverse, gate), found
+
+
+def _scored_values(model: HookedTransformer, given: LossInput, names: Sequence[str]) -> dict[str, Tensor]:
+    scored = given.scored.to(model.device)
+    logits, cache = model.run_with_cache(
+        given.tokens.to(model.device), attention_mask=given.mask.to(model.device), names_filter=list(names)
+    )
+    return {name: cache[name][scored] for name in names} | {"logits": logits[scored]}
 
 
 @dataclass(frozen=True)
@@ -102,10 +113,10 @@ class LogitPath:
     frozen: Frozen
 
     @classmethod
-    def of(cls, model: HookedTransformer, layer: int, given: LossInput) -> "LogitPath":
+    def of(cls, model: HookedTransformer, layer: int, parts: Sequence[LossInput]) -> "LogitPath":
         """The path with the scales and gates that the texts set."""
         norms = norms_behind(model, layer)
-        return cls(model, norms, frozen_path(model, given, norms, head=model.cfg.mlm_head)[0])
+        return cls(model, norms, frozen_path(model, parts, norms, head=model.cfg.mlm_head)[0])
 
     def mean_logits(self, vectors: Float[Tensor, "row d_model"]) -> Float[Tensor, "row vocab"]:
         """Mean over positions of what each vector adds to the logits, above the mean over tokens; nats."""
@@ -126,7 +137,7 @@ class LogitPath:
         return through([(head.ln, "")], passed @ head.W * factor) @ self.model.W_U
 
     def constant(self) -> Float[Tensor, "predicted vocab"]:
-        """What biases behind the last block add to the logits at each position; of a path with one LayerNorm or none."""
+        """What biases behind the last block add to the logits at each position (paths of at most one LayerNorm)."""
         bias = torch.zeros_like(self.model.W_U[:, 0])
         for norm, _ in self.norms:
             bias = bias if norm.b is None else norm.b
@@ -138,11 +149,11 @@ class LogitPath:
         return outer @ self.model.W_U + self.model.b_U
 
 
-def logit_path_identity(model: HookedTransformer, given: LossInput) -> Identity:
+def logit_path_identity(model: HookedTransformer, parts: Sequence[LossInput]) -> Identity:
     """The path behind the last block, applied to all that leaves it, gives the model's logits at every position."""
     layer = model.cfg.n_layers - 1
     norms, hook = norms_behind(model, layer), hook_names.resid_post(layer)
-    frozen, found = frozen_path(model, given, norms, head=model.cfg.mlm_head, hooks=[hook])
+    frozen, found = frozen_path(model, parts, norms, head=model.cfg.mlm_head, hooks=[hook])
     path = LogitPath(model, norms, frozen)
     with torch.inference_mode():
         added = path.logits(found[hook], frozen.factor) + path.constant()
@@ -151,14 +162,14 @@ def logit_path_identity(model: HookedTransformer, given: LossInput) -> Identity:
     return Identity("frozen path to the logits", statement, error, 1e-4 * max(1.0, top / 30))
 
 
-def token_inputs(model: HookedTransformer, layer: int, given: LossInput) -> Float[Tensor, "vocab d_model"]:
+def token_inputs(model: HookedTransformer, layer: int, parts: Sequence[LossInput]) -> Float[Tensor, "vocab d_model"]:
     """W_E as block `layer`'s MLP reads it directly: every LayerNorm applied, scales at their mean on text, no position.
 
     The mean of 1 / scale is over the positions whose logits enter the loss.
     """
     norms = norms_before(model, layer)
     with torch.inference_mode():
-        return through(norms, model.W_E) * frozen_path(model, given, norms)[0].inverse_scale.mean()
+        return through(norms, model.W_E) * frozen_path(model, parts, norms)[0].inverse_scale.mean()
 
 
 def residual_directions(

@@ -9,14 +9,14 @@ from jaxtyping import Float64, Int
 from torch import Tensor
 
 from lens_utils import hook_names
-from lens_utils.ablation import LossInput, loss_input
+from lens_utils.ablation import LossInput
 from lens_utils.activations import cache_hooks
 from lens_utils.hooked_transformer import HookedTransformer
 from lens_utils.identities import Identity
 from lens_utils.mlp.identities import mlp_identities
 from lens_utils.mlp.study import layer_relations
 from lens_utils.neuron_catalogue.directions import WeightReading, read_weights
-from lens_utils.neuron_catalogue.effects import AblationEffects, ablation_effects, ablation_identity
+from lens_utils.neuron_catalogue.effects import AblationEffects, ablation_effects, ablation_identity, loss_parts
 from lens_utils.neuron_catalogue.names import Neuron
 from lens_utils.neuron_catalogue.paths import logit_path_identity, norms_before, norms_behind
 from lens_utils.neuron_catalogue.stream import Context, NeuronStream, contexts, stream_identities, stream_neurons
@@ -111,13 +111,13 @@ def study_neurons(
     """Stream the texts, then study every neuron of every block; `neurons` are shown, or without any the strongest."""
     check_loss(model)
     streamed = stream_neurons(model, texts, k=plan.contexts, n_sample=plan.sample, seed=plan.seed)
-    given = _loss_input(model, streamed.sample, plan.predicted)
+    parts = loss_parts(model, streamed.sample, most=plan.predicted)
     every = range(model.cfg.n_layers)
-    layers = tuple(_layer(model, n, streamed.layers[n], streamed.sample, given, plan) for n in track(every, "blocks"))
+    layers = tuple(_layer(model, n, streamed.layers[n], streamed.sample, parts, plan) for n in track(every, "blocks"))
     shown = tuple(neurons) or strongest_neurons(layers, plan.shown)
     found = contexts(model, streamed.layers, shown)
     checks = [
-        ablation_identity(model, given, each.layer, each.effects, each.stream.moments.mean.to(model.W_U.dtype))
+        ablation_identity(model, parts, each.layer, each.effects, each.stream.moments.mean.to(model.W_U.dtype))
         for each in layers
     ]
     return Catalogue(
@@ -136,7 +136,7 @@ def study_neurons(
         (
             *mlp_identities(model, streamed.sample[:CHECKED_TEXTS]),
             *stream_identities(streamed, found),
-            logit_path_identity(model, given),
+            logit_path_identity(model, parts),
             max(checks, key=lambda check: check.error),
         ),
         hooks_read(model),
@@ -144,26 +144,19 @@ def study_neurons(
     )
 
 
-def _loss_input(model: HookedTransformer, sample: tuple[TokenizedText, ...], predicted: int) -> LossInput:
-    given = loss_input(model, sample)
-    if given is None:
-        raise ValueError("texts: no token of the sample can be predicted; give texts of more than one token")
-    return LossInput(given.tokens, given.mask, given.labels, predicted)
-
-
 def _layer(
     model: HookedTransformer,
     layer: int,
     stream: NeuronStream,
     sample: tuple[TokenizedText, ...],
-    given: LossInput,
+    parts: tuple[LossInput, ...],
     plan: Plan,
 ) -> LayerCatalogue:
     batch = cache_hooks(model, sample, [hook_names.mlp_post(layer), hook_names.pattern(layer)])
     reactions, correlations = layer_relations(batch, layer, seed=plan.seed, n_shuffles=plan.shuffles)
-    weights = read_weights(model, layer, given, k=plan.top, n_random=plan.directions, seed=plan.seed)
+    weights = read_weights(model, layer, parts, k=plan.top, n_random=plan.directions, seed=plan.seed)
     means = stream.moments.mean.to(model.W_U.dtype)
-    effects = ablation_effects(model, given, layer, means=means, seed=plan.seed)
+    effects = ablation_effects(model, parts, layer, means=means, seed=plan.seed)
     selectivity, best = torch.zeros_like(effects.rise), torch.full(effects.rise.shape, -1)
     if reactions.classes:
         selectivity, best = reactions.effect.abs().max(0)
@@ -213,6 +206,11 @@ def hooks_read(model: HookedTransformer) -> tuple[str, ...]:
     """The hooks of every block that the catalogue reads."""
     names = (hook_names.mlp_post, hook_names.pattern, hook_names.resid_post)
     hooks = [name(layer) for layer in range(model.cfg.n_layers) for name in names]
-    norms = [norm for layer in range(model.cfg.n_layers) for way in (norms_before, norms_behind) for norm in way(model, layer)]
+    norms = [
+        norm
+        for layer in range(model.cfg.n_layers)
+        for way in (norms_before, norms_behind)
+        for norm in way(model, layer)
+    ]
     head = [hook_names.MLM_HEAD_PRE, hook_names.MLM_HEAD_POST, hook_names.MLM_HEAD_SCALE] if model.cfg.mlm_head else []
     return tuple(dict.fromkeys([*hooks, *(name for _, name in norms), *head]))
