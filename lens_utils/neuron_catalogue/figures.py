@@ -37,9 +37,11 @@ def figures(study: Catalogue) -> dict[str, Figure | Page]:
     }
 
 
-def selectivity(study: Catalogue) -> Page:
+def selectivity(study: Catalogue) -> Figure | Page:
     """Each neuron a point: how well it tells a word class, and what the loss rises by without it."""
     fragments = tuple(_selectivity(layer) for layer in study.layers)
+    if len(fragments) == 1:
+        return fragments[0]
     return Page(fragments, "Do neurons that tell word classes apart matter more for the loss?")
 
 
@@ -54,7 +56,8 @@ def _selectivity(layer: LayerCatalogue) -> Figure:
     link = layer.link
     caption = (
         "|rank-biserial correlation| with the class the neuron tells best (no class: q > 0.05), and the rise of the "
-        f"loss when it is held at its mean. Rank correlation {link.r.estimate:.2f} [{link.r.low:.2f}, {link.r.high:.2f}], "
+        "loss when it is held at its mean. Rank correlation "
+        f"{link.r.estimate:.2f} [{link.r.low:.2f}, {link.r.high:.2f}], "
         f"p {link.p:.3g}."
     )
     return draw.scatter(

@@ -46,7 +46,7 @@ class NeuronStream:
     @property
     def active_share(self) -> Float64[Tensor, " neuron"]:
         """Share of tokens at which the neuron is above 0."""
-        return self.active / self.moments.count
+        return self.active.double() / self.moments.count
 
 
 @dataclass(frozen=True)

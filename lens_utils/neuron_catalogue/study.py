@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -187,7 +188,7 @@ def rank_link(
     if (ranks == ranks[0]).all(axis=0).any():
         return Link(Interval(float("nan"), float("nan"), float("nan")), float("nan"))
 
-    def correlation(units: np.ndarray, axis: int = -1) -> np.ndarray:
+    def correlation(units: np.ndarray, axis: int = -1) -> Any:
         chosen = ranks[units.astype(np.int64)]
         left, right = np.moveaxis(chosen - chosen.mean(axis=-2, keepdims=True), -1, 0)
         return (left * right).sum(-1) / np.sqrt((left**2).sum(-1) * (right**2).sum(-1)).clip(1e-300)
