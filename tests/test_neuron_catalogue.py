@@ -16,10 +16,10 @@ from lens_utils.circuits.texts import circuit_text_stream, circuit_texts
 from lens_utils.hooked_transformer import HookedTransformer, HookedTransformerConfig
 from lens_utils.neuron_catalogue.directions import token_effects
 from lens_utils.neuron_catalogue.effects import loss_parts
+from lens_utils.neuron_catalogue.links import rank_link
 from lens_utils.neuron_catalogue.names import chosen_neurons
 from lens_utils.neuron_catalogue.paths import LogitPath, logit_path_identity, residual_directions, token_inputs
 from lens_utils.neuron_catalogue.stream import contexts, stream_neurons
-from lens_utils.neuron_catalogue.study import rank_link
 from lens_utils.prompts import CONTRAST_PROMPTS, MOON_PROMPT, tokenize_prompts
 from lens_utils.statistics import sign_flip_p_value, sign_flip_p_values
 from lens_utils.tables import to_csv, to_markdown
@@ -107,6 +107,21 @@ class TestPlantedNeuron:
         without = sample * loss(small, is_it=True) + (predicted - sample) * loss(small, is_it=False)
         assert study.layers[0].effects.loss == pytest.approx(whole / predicted, abs=1e-5)
         assert study.layers[0].effects.rise[PLANTED] == pytest.approx((without - whole) / predicted, abs=1e-5)
+
+    def test_it_is_confirmed_on_texts_that_did_not_choose_it(self, tables):
+        planted, *others = tables["strongest"].to_dict("records")
+        study = self.findings.catalogue
+        assert 0 < planted["fresh_low"] <= planted["fresh_rise"]
+        assert planted["fresh_q"] < 0.05
+        assert all(row["fresh_rise"] == 0 and row["fresh_q"] == 1 for row in others)
+        assert study.confirmation.effects.n_texts == 24 - len(study.sample)
+        assert "1 of 3 are confirmed" in experiment.tables(self.findings)["strongest"].caption
+
+    def test_without_further_texts_nothing_is_confirmed(self, corpus):
+        config = Config(**(QUICK | {"corpus": str(corpus), "corpus_unit": "line", "texts": 16}))
+        table = experiment.tables(experiment.run(config, one_neuron_model()))["strongest"]
+        assert table.frame["fresh_rise"].isna().all()
+        assert "none is left to confirm it" in table.caption
 
     def test_contexts_and_tokens_are_what_was_planted(self, tables):
         found = tables["contexts"]
@@ -236,6 +251,8 @@ class TestStream:
         texts = tokenize_prompts(model, [MOON_PROMPT, *CONTRAST_PROMPTS])
         streamed = stream_neurons(model, iter(texts), k=3, n_sample=2, seed=0)
         assert len(streamed.sample) == 2
+        assert {text.index for text in (*streamed.sample, *streamed.fresh)} == {0, 1, 2, 3}
+        assert len(streamed.fresh) == 2
         assert streamed.n_tokens == sum(map(len, texts))
         for layer, stream in enumerate(streamed.layers):
             values = cache_hooks(model, texts, [hook_names.mlp_post(layer)]).real(hook_names.mlp_post(layer)).double()

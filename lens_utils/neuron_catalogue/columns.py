@@ -10,6 +10,12 @@ RISE = {
     "rise_high": Column("Upper end of it.", "nats"),
     "q": Column("Two-sided p of rise, signs of texts flipped; Benjamini-Hochberg over all neurons.", "probability"),
 }
+FRESH = {
+    "fresh_rise": Column("The same on texts that had no part in choosing the neurons: what to believe.", "nats"),
+    "fresh_low": Column("Lower end of its 95 % interval, texts resampled.", "nats"),
+    "fresh_high": Column("Upper end of it.", "nats"),
+    "fresh_q": Column("Two-sided p of it, signs flipped; Benjamini-Hochberg over the shown neurons.", "probability"),
+}
 _CLASS = {
     "word_class": CLASS,
     "class_effect": Column("Rank-biserial correlation with that class, the strongest of all: 1 above all others."),

@@ -22,7 +22,7 @@ TOKENS_TOGETHER = 1024
 
 @dataclass(frozen=True)
 class AblationEffects:
-    """Rise of the loss with each neuron of one block mean-ablated alone; nats a token, above 0 where it helps."""
+    """Rise of the loss with neurons mean-ablated, each alone; nats a token, above 0 where it helps."""
 
     loss: float
     """Of the whole model on the same tokens."""
@@ -36,10 +36,10 @@ class AblationEffects:
     n_predicted: int
 
 
-def loss_parts(model: HookedTransformer, texts: Sequence[TokenizedText], *, most: int) -> tuple[LossInput, ...]:
+def loss_parts(model: HookedTransformer, texts: Sequence[TokenizedText], *, most: int | None) -> tuple[LossInput, ...]:
     """The texts as inputs to the loss, those of similar length together, so that little padding is run.
 
-    `most` bounds the predicted tokens of a text. Raises `ValueError` where no token can be predicted.
+    `most` bounds the predicted tokens of a text (None: all). Raises `ValueError` where no token can be predicted.
     """
     batches = length_batches(texts, max_tokens=TOKENS_TOGETHER, window=max(1, len(texts)))
     found = [given for batch in batches if (given := loss_input(model, batch)) is not None]
@@ -49,15 +49,21 @@ def loss_parts(model: HookedTransformer, texts: Sequence[TokenizedText], *, most
 
 
 def ablation_effects(
-    model: HookedTransformer, parts: Sequence[LossInput], layer: int, *, means: Float[Tensor, " neuron"], seed: int
+    model: HookedTransformer,
+    parts: Sequence[LossInput],
+    layer: int,
+    *,
+    means: Float[Tensor, " d_mlp"],
+    seed: int,
+    neurons: Sequence[int] | None = None,
 ) -> AblationEffects:
-    """Mean ablation of every neuron of the block in turn, against the whole model on the same texts.
+    """Mean ablation of the block's neurons (all, or those given) in turn, against the whole model on the same texts.
 
     A text's rise is weighted by its predicted tokens, so that the mean over texts is the rise per token. Texts without
     a predicted token do not count.
     """
-    neurons = torch.eye(len(means), dtype=torch.bool)
-    groups = torch.cat([torch.zeros_like(neurons[:1]), neurons])
+    every = torch.eye(len(means), dtype=torch.bool)
+    groups = torch.cat([torch.zeros_like(every[:1]), every if neurons is None else every[list(neurons)]])
     found = [ablated_text_losses(model, given, layer, groups=groups, means=means) for given in parts]
     predicted = torch.cat([each.predicted for each in found])
     asked = predicted > 0
@@ -80,7 +86,7 @@ def ablation_identity(
     parts: Sequence[LossInput],
     layer: int,
     effects: AblationEffects,
-    means: Float[Tensor, " neuron"],
+    means: Float[Tensor, " d_mlp"],
 ) -> Identity:
     """The strongest neuron's loss, and the whole model's, when the model is run from the tokens with a hook."""
     neuron = int(effects.rise.abs().argmax())

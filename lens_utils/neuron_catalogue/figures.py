@@ -1,6 +1,6 @@
 """Figures of the neuron catalogue: selectivity against ablation, distributions beside nulls, pages of neurons."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -170,7 +170,7 @@ def _facts(study: Catalogue, neuron: Neuron) -> str:
     layer, at = study.layers[neuron[0]], neuron[1]
     moments, effects, weights = layer.stream.moments, layer.effects, layer.weights
     q = float(study.q["rise"][neuron[0]][at])
-    lines: Sequence[str] = (
+    lines: list[str] = [
         f"Held at its mean, the loss rises by {float(effects.rise[at]):.3g} nats a token "
         f"[{float(effects.low[at]):.3g}, {float(effects.high[at]):.3g}], q {q:.3g}.",
         f"Activation: mean {float(moments.mean[at]):.3g}, sd {float(moments.sd[at]):.3g}, "
@@ -180,5 +180,12 @@ def _facts(study: Catalogue, neuron: Neuron) -> str:
         f"(random directions {weights.output_kurtosis.null_mean:.3g}, 97.5 % {weights.output_kurtosis.null_high:.3g}).",
         f"Cosine of W_in and W_out: {float(weights.cosine.value[at]):.3g} "
         f"(different neurons: 97.5 % {weights.cosine.null_high:.3g}).",
-    )
+    ]
+    if study.confirmation is not None:
+        fresh, row = study.confirmation.effects, study.shown.index(neuron)
+        lines.insert(
+            1,
+            f"On fresh texts by {float(fresh.rise[row]):.3g} [{float(fresh.low[row]):.3g}, "
+            f"{float(fresh.high[row]):.3g}], q {float(study.confirmation.q[row]):.3g}.",
+        )
     return "\n".join(lines)

@@ -1,5 +1,6 @@
 """Every neuron over a stream of texts in one pass and bounded memory; then the texts around its extremes again."""
 
+import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from lens_utils import hook_names
 from lens_utils.activations import stream_activations
 from lens_utils.hooked_transformer import HookedTransformer
 from lens_utils.identities import Identity
-from lens_utils.mlp.study import Reservoir
+from lens_utils.mlp.study import SAMPLE_TOKENS, Reservoir, within_tokens
 from lens_utils.neuron_catalogue.names import Neuron
 from lens_utils.neurons import ExtremeToken, TokenExtremes
 from lens_utils.progress import track
@@ -22,6 +23,8 @@ from lens_utils.streaming import Moments
 ENDS = ("highest", "lowest")
 BEFORE, AFTER = 16, 6
 """Tokens shown around an extreme one."""
+FRESH_TEXTS, FRESH_TOKENS = 64, 8192
+"""Texts drawn beside the sample, at most, and their tokens."""
 
 
 class NeuronStream:
@@ -56,6 +59,8 @@ class Streamed:
     layers: tuple[NeuronStream, ...]
     sample: tuple[TokenizedText, ...]
     """Up to so many texts as asked for, drawn uniformly; all where there are no more."""
+    fresh: tuple[TokenizedText, ...]
+    """Other texts, drawn alike: what is found on the sample is confirmed on them. None where there are no more."""
     n_texts: int
     n_tokens: int
 
@@ -66,7 +71,7 @@ def stream_neurons(
     """Read the texts once; memory does not grow with their number. Raises `ValueError` where there is no text."""
     assert model.cfg.d_mlp is not None
     layers = tuple(NeuronStream(model.cfg.d_mlp, k) for _ in range(model.cfg.n_layers))
-    reservoir = Reservoir(n_sample, seed)
+    reservoir = Reservoir(n_sample + FRESH_TEXTS, seed)
     hooks = [hook_names.mlp_post(layer) for layer in range(model.cfg.n_layers)]
     for batch in track(stream_activations(model, reservoir.watch(texts), hooks), "batches"):
         places = TokenRows.of(batch).places
@@ -74,7 +79,11 @@ def stream_neurons(
             stream.add(batch.real(hook).cpu(), places, batch.texts)
     if not reservoir.n_texts:
         raise ValueError("texts: there is none; give a corpus that holds some")
-    return Streamed(layers, reservoir.kept(), reservoir.n_texts, reservoir.n_tokens)
+    # The order they are held in is that of the stream as long as there are few
+    drawn = random.Random(seed).sample(reservoir.texts, len(reservoir.texts))
+    sample = within_tokens(drawn[:n_sample], SAMPLE_TOKENS)
+    fresh = within_tokens(drawn[n_sample:], FRESH_TOKENS)
+    return Streamed(layers, sample, fresh, reservoir.n_texts, reservoir.n_tokens)
 
 
 @dataclass(frozen=True)

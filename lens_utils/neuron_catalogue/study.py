@@ -1,16 +1,14 @@
 """The catalogue of a model's neurons: one pass over texts, a sample of them in detail, the weights, the ablations."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from jaxtyping import Float64, Int
 from torch import Tensor
 
 from lens_utils import hook_names
-from lens_utils.ablation import LossInput
+from lens_utils.ablation import LossInput, loss_input
 from lens_utils.activations import cache_hooks
 from lens_utils.hooked_transformer import HookedTransformer
 from lens_utils.identities import Identity
@@ -18,13 +16,21 @@ from lens_utils.mlp.identities import mlp_identities
 from lens_utils.mlp.study import layer_relations
 from lens_utils.neuron_catalogue.directions import WeightReading, read_weights
 from lens_utils.neuron_catalogue.effects import AblationEffects, ablation_effects, ablation_identity, loss_parts
+from lens_utils.neuron_catalogue.links import Link, rank_link
 from lens_utils.neuron_catalogue.names import Neuron
 from lens_utils.neuron_catalogue.paths import logit_path_identity, norms_before, norms_behind
-from lens_utils.neuron_catalogue.stream import Context, NeuronStream, contexts, stream_identities, stream_neurons
+from lens_utils.neuron_catalogue.stream import (
+    Context,
+    NeuronStream,
+    Streamed,
+    contexts,
+    stream_identities,
+    stream_neurons,
+)
 from lens_utils.neurons import ClassReactions, Correlations
 from lens_utils.progress import track
 from lens_utils.prompts import TokenizedText
-from lens_utils.statistics import Interval, average_ranks, benjamini_hochberg, bootstrap_interval, p_value
+from lens_utils.statistics import benjamini_hochberg
 
 Q_NAMES = ("rise", "output_size", "output_kurtosis", "input_kurtosis", "cosine")
 """Tests of one p a neuron; classes and heads have many and bring their own q."""
@@ -47,16 +53,6 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Link:
-    """Spearman correlation over the neurons of a block."""
-
-    r: Interval
-    """With a bootstrap interval over neurons; nan without spread."""
-    p: float
-    """Two-sided, neurons of one side shuffled."""
-
-
-@dataclass(frozen=True)
 class LayerCatalogue:
     """The neurons of one block."""
 
@@ -75,6 +71,16 @@ class LayerCatalogue:
 
 
 @dataclass(frozen=True)
+class Confirmation:
+    """Rises of the shown neurons on texts that had no part in choosing them."""
+
+    effects: AblationEffects
+    """Of the shown neurons, in their order; loss, texts and tokens are those of all."""
+    q: Float64[Tensor, " shown"]
+    """Benjamini-Hochberg over the shown neurons."""
+
+
+@dataclass(frozen=True)
 class Catalogue:
     """Everything the tables and figures show."""
 
@@ -82,6 +88,8 @@ class Catalogue:
     q: dict[str, tuple[Float64[Tensor, " neuron"], ...]]
     """By test of `Q_NAMES`, then by block: Benjamini-Hochberg over all neurons of the model."""
     shown: tuple[Neuron, ...]
+    confirmation: Confirmation | None
+    """None where all texts are in the sample."""
     contexts: tuple[Context, ...]
     strings: tuple[str, ...]
     """Every token of the vocabulary as text."""
@@ -125,6 +133,7 @@ def study_neurons(
         layers,
         {name: _adjusted([_p_of(each, name) for each in layers]) for name in Q_NAMES},
         shown,
+        confirm(model, streamed, shown, seed=plan.seed),
         found,
         tuple(model.to_str_tokens(list(range(model.cfg.d_vocab)))),
         source,
@@ -180,27 +189,23 @@ def strongest_neurons(layers: Sequence[LayerCatalogue], n: int) -> tuple[Neuron,
     return tuple((layer, neuron) for _, layer, neuron in ordered[:n])
 
 
-def rank_link(
-    one: Float64[Tensor, " unit"], other: Float64[Tensor, " unit"], *, seed: int, n_shuffles: int = 1000
-) -> Link:
-    """Spearman correlation of two scores over units, its bootstrap interval and its p by shuffling."""
-    ranks = average_ranks(torch.stack([one, other], dim=1)).numpy()
-    if (ranks == ranks[0]).all(axis=0).any():
-        return Link(Interval(float("nan"), float("nan"), float("nan")), float("nan"))
-
-    def correlation(units: np.ndarray, axis: int = -1) -> Any:
-        chosen = ranks[units.astype(np.int64)]
-        left, right = np.moveaxis(chosen - chosen.mean(axis=-2, keepdims=True), -1, 0)
-        return (left * right).sum(-1) / np.sqrt((left**2).sum(-1) * (right**2).sum(-1)).clip(1e-300)
-
-    interval = bootstrap_interval(
-        torch.arange(len(ranks), dtype=torch.float64), seed=seed, statistic=correlation, n_resamples=1000
-    )
-    rng = np.random.default_rng(seed)
-    centred = ranks - ranks.mean(0)
-    mixed = np.stack([rng.permutation(centred[:, 0]) for _ in range(n_shuffles)])
-    null = mixed @ centred[:, 1] / np.sqrt((centred**2).sum(0).prod())
-    return Link(interval, p_value(interval.estimate, torch.from_numpy(null)))
+def confirm(
+    model: HookedTransformer, streamed: Streamed, neurons: Sequence[Neuron], *, seed: int
+) -> Confirmation | None:
+    """Ablate the neurons once more, on all predicted tokens of the fresh texts; None without fresh texts."""
+    if not streamed.fresh or loss_input(model, streamed.fresh) is None:
+        return None
+    parts, found = loss_parts(model, streamed.fresh, most=None), {}
+    for layer in sorted({layer for layer, _ in neurons}):
+        own = [neuron for at, neuron in neurons if at == layer]
+        means = streamed.layers[layer].moments.mean.to(model.W_U.dtype)
+        effects = ablation_effects(model, parts, layer, means=means, seed=seed, neurons=own)
+        found |= {(layer, neuron): (effects, row) for row, neuron in enumerate(own)}
+    columns = {
+        name: torch.stack([getattr(found[neuron][0], name)[found[neuron][1]] for neuron in neurons])
+        for name in ("rise", "low", "high", "p")
+    }
+    return Confirmation(replace(found[neurons[0]][0], **columns), benjamini_hochberg(columns["p"]))
 
 
 def hooks_read(model: HookedTransformer) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from lens_utils.mlp.tables import LAYER, table
-from lens_utils.neuron_catalogue.columns import ALL, NAME, PROPERTIES, RISE, SHOWN
+from lens_utils.neuron_catalogue.columns import ALL, FRESH, NAME, PROPERTIES, RISE, SHOWN
 from lens_utils.neuron_catalogue.detail_tables import (
     classes_table,
     contexts_table,
@@ -47,11 +47,22 @@ def _strongest(study: Catalogue) -> Table:
     every = sum(len(q) for q in study.q["rise"])
     caption = (
         f"{len(rows)} neurons, each by what drives it, what it reads and writes, and the rise of the loss when it "
-        f"alone is held at its mean ({units}). Of all {every} neurons {passed} change the loss beyond "
-        "chance (q <= 0.05): an order by rise is partly one of luck, see the intervals. "
+        f"alone is held at its mean ({units}). Of all {every} neurons {passed} change the loss beyond chance on the "
+        f"sample (q <= 0.05). {_confirmed(study)} "
         f"Contexts: {study.n_texts} texts, {study.n_tokens} tokens ({study.source}). {layer_norm_note(study)}"
     )
-    return table(rows, NAME | RISE | SHOWN, caption)
+    return table(rows, NAME | RISE | FRESH | SHOWN, caption)
+
+
+def _confirmed(study: Catalogue) -> str:
+    found = study.confirmation
+    if found is None:
+        return "All texts are in the sample: an order by rise is partly one of luck, and none is left to confirm it."
+    passed = int(((found.q <= SIGNIFICANT) & (found.effects.rise > 0)).sum())
+    return (
+        f"As an order by rise is partly one of luck, they were ablated again on {found.effects.n_texts} fresh texts "
+        f"({found.effects.n_predicted} predicted tokens): {passed} of {len(study.shown)} are confirmed."
+    )
 
 
 def _shown_row(study: Catalogue, neuron: Neuron) -> dict[str, Any]:
@@ -61,6 +72,7 @@ def _shown_row(study: Catalogue, neuron: Neuron) -> dict[str, Any]:
     return {
         "neuron": neuron_name(neuron),
         **_rise(study, neuron),
+        **_fresh(study, neuron),
         "driven_by": quoted(dict.fromkeys(each.token for each in highest)),
         **_class_of(layer, at),
         "reads": quoted(study.strings[int(token)] for token in weights.inputs.top_tokens[at][:3]),
@@ -80,6 +92,15 @@ def _rise(study: Catalogue, neuron: Neuron) -> dict[str, float]:
     effects, at = study.layers[neuron[0]].effects, neuron[1]
     numbers = {"rise": effects.rise, "rise_low": effects.low, "rise_high": effects.high}
     return {name: float(values[at]) for name, values in numbers.items()} | {"q": float(study.q["rise"][neuron[0]][at])}
+
+
+def _fresh(study: Catalogue, neuron: Neuron) -> dict[str, float]:
+    found = study.confirmation
+    if found is None:
+        return dict.fromkeys(FRESH, float("nan"))
+    values = (found.effects.rise, found.effects.low, found.effects.high, found.q)
+    at = study.shown.index(neuron)
+    return {name: float(column[at]) for name, column in zip(FRESH, values, strict=True)}
 
 
 def _class_of(layer: LayerCatalogue, at: int) -> dict[str, Any]:
