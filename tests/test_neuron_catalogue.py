@@ -127,7 +127,7 @@ class TestPlantedNeuron:
         found = tables["contexts"]
         found = found[(found["neuron"] == "L0N5") & (found["end"] == "highest")]
         assert set(found["token"]) == {READ}
-        assert (found["value"] == 1).all()
+        assert (found[["value", "activation"]] == 1).all(axis=None)
         assert all(f"«{READ}» {WRITTEN}" in context for context in found["context"])
         tokens = tables["tokens"].set_index(["neuron", "side", "end", "rank"])
         vocab = len(TOKENS)
@@ -267,6 +267,10 @@ class TestStream:
             ((1, 36), "highest", 3),
             ((1, 36), "lowest", 1),
         ]
+        highest = cache_hooks(model, texts, [hook_names.mlp_post(1)]).real(hook_names.mlp_post(1))[:, 36].topk(3)
+        assert [each.activation for each in found[:3]] == pytest.approx(highest.values.tolist(), abs=1e-5)
+        lowest = cache_hooks(model, texts, [hook_names.mlp_pre(1)]).real(hook_names.mlp_pre(1))[:, 36].amin()
+        assert found[3].again == pytest.approx(float(lowest), abs=1e-5)
         for each in found:
             assert each.again == pytest.approx(each.extreme.value, abs=1e-5)
             assert each.extreme.token in each.strings

@@ -27,7 +27,7 @@ _HEAD = {
     "head_q": Column("Its q, tokens shuffled within texts, over all pairs.", "probability"),
 }
 SHOWN = {
-    "driven_by": Column("Tokens at its highest activations, each once."),
+    "driven_by": Column("Tokens at its highest pre-activations, each once."),
     **_CLASS,
     "reads": Column("Tokens whose embedding adds most to its pre-activation."),
     "promotes": Column("Tokens whose logit it raises most per unit of activation."),

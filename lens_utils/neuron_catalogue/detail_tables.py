@@ -49,7 +49,8 @@ def contexts_table(study: Catalogue, neurons: Sequence[Neuron]) -> Table:
     columns = NAME | {
         "end": Column("Highest or lowest values."),
         "rank": Column("1 is the most extreme."),
-        "value": Column("The activation (hook_post)."),
+        "value": Column("The pre-activation (hook_pre)."),
+        "activation": Column("What the activation function makes of it (hook_post)."),
         "token": Column("The token.", TOKEN_UNIT),
         "context": CONTEXT,
         "text": TEXT,
@@ -60,9 +61,10 @@ def contexts_table(study: Catalogue, neurons: Sequence[Neuron]) -> Table:
         if each.neuron in neurons:
             extreme = each.extreme
             row = {"neuron": neuron_name(each.neuron), "end": each.end, "rank": each.rank, "value": extreme.value}
+            row["activation"] = each.activation
             row |= {"token": extreme.token, "context": extreme.context, "text": extreme.text, "pos": extreme.pos}
             rows.append(row)
-    return table(rows, columns, f"The tokens at which neurons are highest and lowest, over {study.n_texts} texts.")
+    return table(rows, columns, f"The tokens that drive neurons highest and lowest, over {study.n_texts} texts.")
 
 
 def tokens_table(study: Catalogue, neurons: Sequence[Neuron]) -> Table:

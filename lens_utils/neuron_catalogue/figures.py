@@ -121,15 +121,13 @@ def contexts_page(study: Catalogue) -> Page:
         "tokens": [[[running(each.strings) for each in found] for found in neurons] for neurons in by_end],
         "activations": [[[each.values for each in found] for found in neurons] for neurons in by_end],
         "zerothDimensionName": "End",
-        "zerothDimensionLabels": [f"{end} activations" for end in ENDS],
+        "zerothDimensionLabels": [f"{end} pre-activations" for end in ENDS],
         "firstDimensionName": "Neuron",
         "firstDimensionLabels": [neuron_name(neuron) for neuron in study.shown],
     }
-    caption = (
-        "Most extreme context first; colour is the activation at every token of it. Point at a token for its number."
-    )
+    caption = "Most extreme first; colour is the pre-activation at each token. Point at a token for its number."
     component = circuitsvis("TopkSamples", props, caption)
-    return Page((component,), f"Where the shown neurons are highest and lowest, over {study.n_texts} texts.")
+    return Page((component,), f"What drives the shown neurons highest and lowest, over {study.n_texts} texts.")
 
 
 def _of(study: Catalogue, neuron: Neuron, end: str) -> list[Context]:
@@ -162,7 +160,9 @@ def _coloured(context: Context) -> Component:
         "maxValue": reach,
     }
     return circuitsvis(
-        "ColoredTokens", props, f"{context.end.capitalize()}, rank {context.rank}: {context.extreme.value:.4g}"
+        "ColoredTokens",
+        props,
+        f"{context.end.capitalize()}, rank {context.rank}: pre-activation {context.extreme.value:.4g}",
     )
 
 

@@ -1,4 +1,8 @@
-"""Every neuron over a stream of texts in one pass and bounded memory; then the texts around its extremes again."""
+"""Every neuron over a stream of texts in one pass and bounded memory; then the texts around its extremes again.
+
+Extremes are those of the pre-activation (hook_pre). The highest are the highest activations too; the lowest are the
+tokens that speak most against the neuron, where the activation itself only lies at its function's floor.
+"""
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,7 +32,7 @@ FRESH_TEXTS, FRESH_TOKENS = 64, 8192
 
 
 class NeuronStream:
-    """Moments, share of positive values and extreme tokens of each neuron of one block, batch by batch."""
+    """Moments and share of positive values of hook_post, and extreme tokens of hook_pre, of one block's neurons."""
 
     def __init__(self, width: int, k: int) -> None:
         self.moments = Moments.empty(width)
@@ -38,13 +42,14 @@ class NeuronStream:
     def add(
         self,
         post: Float[Tensor, "sample neuron"],
+        pre: Float[Tensor, "sample neuron"],
         places: Int[Tensor, "sample 2"],
         texts: Sequence[TokenizedText],
     ) -> None:
-        """Take in a batch of hook_post; `places` are (text, pos)."""
+        """Take in a batch of hook_post and hook_pre; `places` are (text, pos)."""
         self.moments = self.moments.merge(Moments.of(post.T))
         self.active = self.active + (post > 0).sum(0)
-        self.extremes.add(post, torch.nn.functional.pad(places, (0, 1)), texts)
+        self.extremes.add(pre, torch.nn.functional.pad(places, (0, 1)), texts)
 
     @property
     def active_share(self) -> Float64[Tensor, " neuron"]:
@@ -72,11 +77,12 @@ def stream_neurons(
     assert model.cfg.d_mlp is not None
     layers = tuple(NeuronStream(model.cfg.d_mlp, k) for _ in range(model.cfg.n_layers))
     reservoir = Reservoir(n_sample + FRESH_TEXTS, seed)
-    hooks = [hook_names.mlp_post(layer) for layer in range(model.cfg.n_layers)]
-    for batch in track(stream_activations(model, reservoir.watch(texts), hooks), "batches"):
+    hooks = [(hook_names.mlp_post(layer), hook_names.mlp_pre(layer)) for layer in range(model.cfg.n_layers)]
+    names = [name for pair in hooks for name in pair]
+    for batch in track(stream_activations(model, reservoir.watch(texts), names), "batches"):
         places = TokenRows.of(batch).places
-        for hook, stream in zip(hooks, layers, strict=True):
-            stream.add(batch.real(hook).cpu(), places, batch.texts)
+        for (post, pre), stream in zip(hooks, layers, strict=True):
+            stream.add(batch.real(post).cpu(), batch.real(pre).cpu(), places, batch.texts)
     if not reservoir.n_texts:
         raise ValueError("texts: there is none; give a corpus that holds some")
     # The order they are held in is that of the stream as long as there are few
@@ -88,7 +94,7 @@ def stream_neurons(
 
 @dataclass(frozen=True)
 class Context:
-    """An extreme token of a neuron and the tokens around it, with the neuron's activation at each."""
+    """An extreme token of a neuron and the tokens around it, with the neuron's pre-activation at each."""
 
     neuron: Neuron
     end: str
@@ -99,7 +105,9 @@ class Context:
     strings: tuple[str, ...]
     values: Float[Tensor, " shown"]
     again: float
-    """The extreme activation when its text is run again."""
+    """The extreme pre-activation when its text is run again."""
+    activation: float
+    """What the activation function makes of it (hook_post)."""
 
 
 def contexts(
@@ -117,11 +125,13 @@ def contexts(
     for index, (neuron, _, _, token) in enumerate(wanted):
         texts[token.text] = streams[neuron[0]].extremes.texts[token.text]
         by_text.setdefault(token.text, []).append(index)
-    hooks = {layer: hook_names.mlp_post(layer) for layer in sorted({layer for layer, _ in neurons})}
+    read = sorted({layer for layer, _ in neurons})
+    hooks = {layer: (hook_names.mlp_pre(layer), hook_names.mlp_post(layer)) for layer in read}
+    names = [name for pair in hooks.values() for name in pair]
     found: dict[int, Context] = {}
-    for batch in stream_activations(model, texts.values(), list(hooks.values())):
+    for batch in stream_activations(model, texts.values(), names):
         for row, text in enumerate(batch.texts):
-            values = {layer: batch.cache[hook][row] for layer, hook in hooks.items()}
+            values = {layer: torch.stack([batch.cache[name][row] for name in pair]) for layer, pair in hooks.items()}
             found |= {index: _context(*wanted[index], text, values) for index in by_text[text.index]}
     return tuple(found[index] for index in range(len(wanted)))
 
@@ -130,9 +140,9 @@ def _context(
     neuron: Neuron, end: str, rank: int, token: ExtremeToken, text: TokenizedText, values: Mapping[int, Tensor]
 ) -> Context:
     start, stop = max(0, token.pos - BEFORE), min(len(text), token.pos + 1 + AFTER)
-    column = values[neuron[0]][:, neuron[1]].cpu()
-    shown = column[start:stop].clone()
-    return Context(neuron, end, rank, token, text.strings[start:stop], shown, float(column[token.pos]))
+    pre, post = values[neuron[0]][:, :, neuron[1]].cpu()
+    again, activation = float(pre[token.pos]), float(post[token.pos])
+    return Context(neuron, end, rank, token, text.strings[start:stop], pre[start:stop].clone(), again, activation)
 
 
 def stream_identities(streamed: Streamed, shown: Sequence[Context]) -> tuple[Identity, ...]:
@@ -141,5 +151,5 @@ def stream_identities(streamed: Streamed, shown: Sequence[Context]) -> tuple[Ide
     again = max((abs(each.again - each.extreme.value) for each in shown), default=0.0)
     return (
         Identity("streamed tokens", "values counted for each neuron = tokens read", float(count), 0.0),
-        Identity("extremes found again", "extreme activation kept = its text run again", again, 1e-4),
+        Identity("extremes found again", "extreme pre-activation kept = its text run again", again, 1e-4),
     )

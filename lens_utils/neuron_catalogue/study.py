@@ -210,7 +210,7 @@ def confirm(
 
 def hooks_read(model: HookedTransformer) -> tuple[str, ...]:
     """The hooks of every block that the catalogue reads."""
-    names = (hook_names.mlp_post, hook_names.pattern, hook_names.resid_post)
+    names = (hook_names.mlp_pre, hook_names.mlp_post, hook_names.pattern, hook_names.resid_post)
     hooks = [name(layer) for layer in range(model.cfg.n_layers) for name in names]
     norms = [
         norm
