@@ -168,8 +168,7 @@ def _ablated_resid(
     changed = groups.any(0).nonzero().flatten()
     written = groups[:, changed, None] * block.mlp.W_out[changed]
     resid = leaving + einsum(shift[..., changed], written, "batch pos n, group n m -> group batch pos m")
-    resid = resid.flatten(0, 1)
-    return block.ln2(resid) if model.cfg.post_norm else resid
+    return block.after_mlp(resid.flatten(0, 1))
 
 
 def _run_on(model: HookedTransformer, given: LossInput, layer: int, resid: Tensor) -> Float[Tensor, "rows 1 d_model"]:
