@@ -67,7 +67,7 @@ def _heads(found: Catalogue) -> Table:
         noise = found.totals["noise"]
         rows.append(row | _bounds("lost", Bounds(noise.share, noise.low, noise.high), at))
     caption = (
-        f"Heads on {len(found.pairs)} name-recipient prompts, both orders of the names. lost: the head's z is exchanged "
+        f"Heads on {len(found.pairs)} name-recipient prompts, both orders of the names. lost: the head's z is swapped "
         "with that of a prompt with other names; all intervals are in the table `effects`."
     )
     return table(rows, columns, caption)
