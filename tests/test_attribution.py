@@ -455,11 +455,6 @@ class TestExperiment:
         found = experiment.run(experiment.Config(model="toy", prompts=("The moon was",), shuffles=20), reading_model())
         assert "random token" in experiment.tables(found)["components"].caption
 
-    def test_default_pairs_suit_the_model(self) -> None:
-        assert experiment._default_pairs(reading_model(masked=True)) == "negation"
-        assert experiment._default_pairs(toy_model(n_layers=1)) == "agreement"
-        assert experiment._default_pairs(toy_model()) == "name_recipient"
-
     def test_refusals_come_before_any_run(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for options, message in (
             ({"n": 0}, "n=0: must be at least 1"),

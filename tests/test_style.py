@@ -45,7 +45,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("figures",),
     ("pages",),
     ("mlp", "attention"),
-    ("circuit_reports",),
+    ("circuit_reports", "patching_reports"),
     ("results", "verification"),
     ("experiment",),
 )
