@@ -282,6 +282,8 @@ class TestStudy:
         assert study.right.tolist() == [1] * 6
         assert study.components.names[0] == TOTAL
         assert not study.neurons.names
+        # BETA to the answer; the mean logit rises by its share of the vocabulary
+        assert study.sides.mean(0)[2].tolist() == pytest.approx([BETA - BETA / V, -BETA / V], abs=1e-5)
 
     def test_null_is_the_mean_over_prompts_asked_for_each_others_tokens(self) -> None:
         model = toy_model(dtype=torch.float64)
@@ -377,7 +379,11 @@ class TestTrained:
         assert bool((both[best] > 0).all())
         roles = made["source_roles"].frame
         mine = roles[roles["head"] == study.heads.names[best]].set_index("role")
-        # Not from the recipient's own place: layer 0 has brought the name to where the giver is named again
+        # It does not copy the recipient: it looks at the giver's second mention and suppresses the giver
+        to_answer, to_wrong = study.sides.mean(0)[best].tolist()
+        assert to_wrong < -0.8 * float(study.heads.mean[best])
+        assert abs(to_answer) < 0.3 * abs(to_wrong)
+        torch.testing.assert_close(study.sides[..., 0] - study.sides[..., 1], study.heads.values, atol=5e-5, rtol=1e-4)
         assert mine["mean"].idxmax() == "wrong 2"
         assert mine["attention"].idxmax() == "wrong 2"
 
