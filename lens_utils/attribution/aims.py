@@ -80,10 +80,10 @@ class NullAims:
     """What the null is, in words."""
 
 
-def check_shuffles(n_shuffles: int) -> None:
-    """Raise `ValueError` for fewer than 1 shuffle."""
-    if n_shuffles < 1:
-        raise ValueError(f"n_shuffles={n_shuffles!r}: must be at least 1")
+def check_count(name: str, value: int) -> None:
+    """Raise `ValueError` naming what was asked for below 1."""
+    if value < 1:
+        raise ValueError(f"{name}={value!r}: must be at least 1")
 
 
 def null_aims(model: HookedTransformer, aims: Sequence[Aim], *, n_shuffles: int, seed: int) -> NullAims:
@@ -91,7 +91,7 @@ def null_aims(model: HookedTransformer, aims: Sequence[Aim], *, n_shuffles: int,
 
     Random tokens are drawn from the vocabulary without its special tokens. Raises `ValueError` for n_shuffles < 1.
     """
-    check_shuffles(n_shuffles)
+    check_count("n_shuffles", n_shuffles)
     generator = torch.Generator().manual_seed(seed)
     n = len(aims)
     if n >= LEAST_SHUFFLED and len(set(aims)) > 1:

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from lens_utils.attribution.aims import Aim, NullAims, aim_of, check_shuffles, directions, null_aims
+from lens_utils.attribution.aims import Aim, NullAims, aim_of, check_count, directions, null_aims
 from lens_utils.attribution.frozen import FrozenRead, freeze
 from lens_utils.attribution.lens import Lens
 from lens_utils.attribution.measured import Source, identities, measure
@@ -111,9 +111,8 @@ def study_attribution(
     Raises `ValueError` before any run for no questions, a target they do not have, and counts below 1.
     """
     check_target(questions, target)
-    if top_neurons < 1:
-        raise ValueError(f"top_neurons={top_neurons!r}: must be at least 1")
-    check_shuffles(n_shuffles)
+    check_count("top_neurons", top_neurons)
+    check_count("n_shuffles", n_shuffles)
     runs = [freeze(model, question.text, question.end) for question in track(questions, "runs")]
     aims = [aim_of(question, target, run.logits) for question, run in zip(questions, runs, strict=True)]
     null = null_aims(model, aims, n_shuffles=n_shuffles, seed=seed)
