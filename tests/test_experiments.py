@@ -21,6 +21,7 @@ LISTINGS = find_experiments(experiments)
 NAMES = [listing.name for listing in LISTINGS]
 QUICK = {
     "bigrams": "--stories 400 --mapped 60",
+    "neurons": "--texts 8 --sample 6 --predicted 8 --shuffles 40 --directions 200",
     "skip_trigrams": "--texts 60 --null-models 1",
     "term_importance": "--texts 4 --null-models 1",
 }
