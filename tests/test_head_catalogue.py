@@ -16,11 +16,11 @@ from lens_utils.hooked_transformer import HookedTransformer
 from lens_utils.null_models import shuffled_weights
 from lens_utils.patching import path_effects, receivers, senders, sweep
 from lens_utils.planted import (
+    HIT,
     PlantedHead,
     PlantedModel,
     PlantedShape,
     Rule,
-    class_head,
     duplicate_token_head,
     null_head,
     previous_token_head,
@@ -28,11 +28,14 @@ from lens_utils.planted import (
 from lens_utils.prompt_pairs import load_pairs
 
 NAMES = range(1, 9)
+END = 13
 
 
 def moving_head(shape: PlantedShape, sign: float) -> PlantedHead:
-    """Looks at every name and writes for it, or against it."""
-    return PlantedHead(qk=class_head(shape, NAMES).qk, ov=(Rule("T", "O", shape.identity(sign)),))
+    """Looks at every name from the last token, and writes for it, or against it."""
+    scores = torch.zeros(shape.vocab, shape.vocab)
+    scores[END, list(NAMES)] = HIT
+    return PlantedHead(qk=(Rule("T", "T", scores),), ov=(Rule("T", "O", shape.identity(sign)),))
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +47,7 @@ def planted() -> Catalogue:
     )
     words = [(1, 2, 3, 4, 5), (3, 1, 6, 7, 2), (5, 4, 2, 8, 1), (8, 6, 1, 3, 4), (2, 7, 5, 6, 3), (4, 8, 7, 1, 6)]
     # begin, A, and, B, went, A, gave, to
-    pairs = [pair((0, a, 10, b, 11, a, 12, 13), (0, c, 10, d, 11, e, 12, 13), b, a) for a, b, c, d, e in words]
+    pairs = [pair((0, a, 10, b, 11, a, 12, END), (0, c, 10, d, 11, e, 12, END), b, a) for a, b, c, d, e in words]
     return study_catalogue(PlantedModel(shape, layers).build(), pairs, Plan(n_sets=4))
 
 
@@ -86,18 +89,16 @@ def test_pairs_of_another_task_are_refused() -> None:
         places(pair((0, 1, 2, 3), (0, 4, 2, 3), 5, 1))
 
 
+@pytest.fixture(scope="module")
+def shipped() -> HookedTransformer:
+    return load_model("zoo-attn-2l", processing="folded")
+
+
 class TestShipped:
     """zoo-attn-2l: one circuit, whatever it is looked at with."""
 
-    @pytest.fixture(scope="class")
-    def model(self) -> HookedTransformer:
-        return load_model("zoo-attn-2l", processing="folded")
-
-    @pytest.fixture(scope="class")
-    def found(self, model: HookedTransformer) -> Catalogue:
-        return study_catalogue(model, load_pairs(model, "name_recipient_abc", n=24, seed=1), Plan(n_sets=6))
-
-    def test_labels_and_faithfulness(self, found: Catalogue) -> None:
+    def test_labels_and_faithfulness(self, shipped: HookedTransformer) -> None:
+        found = study_catalogue(shipped, load_pairs(shipped, "name_recipient_abc", n=24, seed=1), Plan(n_sets=6))
         assert found.label(1, 4) == "negative name mover"
         assert found.label(0, 7) == "current token"
         assert int(found.labels["name mover"].sum()) >= 5
@@ -108,23 +109,23 @@ class TestShipped:
         random = torch.stack([kept.logit_diff.mean() for kept in found.random]).mean()
         assert float(random) < 0.8 * float(alone.logit_diff.mean())
 
-    def test_attribution_patching_paths_and_ablation_name_the_same_heads(self, model: HookedTransformer) -> None:
-        pairs = load_pairs(model, "name_recipient", n=12, seed=2)
+    def test_attribution_patching_paths_and_ablation_name_the_same_heads(self, shipped: HookedTransformer) -> None:
+        pairs = load_pairs(shipped, "name_recipient", n=12, seed=2)
         aims = [[Aim(each.answer, each.wrong)] for each in pairs]
         direct = [
-            decompose(model, freeze(model, each.clean, each.clean_end), aim)[0].heads[..., 0]
+            decompose(shipped, freeze(shipped, each.clean, each.clean_end), aim)[0].heads[..., 0]
             for each, aim in zip(pairs, aims, strict=True)
         ]
         writer = divmod(int(torch.stack(direct).mean(0).argmax()), 8)
-        patched = sweep(model, pairs, ["z"])["z", "noise"].effects.mean(0)
+        patched = sweep(shipped, pairs, ["z"])["z", "noise"].effects.mean(0)
         needed = {divmod(at, 8) for at in patched.flatten().argsort()[:2].tolist()}
-        paths = path_effects(model, pairs, senders(model), receivers(model), direction="noise").effects.mean(0)
+        paths = path_effects(shipped, pairs, senders(shipped), receivers(shipped), direction="noise").effects.mean(0)
         edge = {
             (str(sender), str(receiver)): float(paths[row, column])
-            for row, sender in enumerate(senders(model))
-            for column, receiver in enumerate(receivers(model))
+            for row, sender in enumerate(senders(shipped))
+            for column, receiver in enumerate(receivers(shipped))
         }
-        evaluate = Evaluator(model, pairs)
+        evaluate = Evaluator(shipped, pairs)
         whole = evaluate(evaluate.all_heads).logit_diff.mean()
         without = {head: float(evaluate(evaluate.all_heads - {head}).logit_diff.mean() / whole) for head in needed}
         assert writer == (1, 4)
@@ -133,7 +134,7 @@ class TestShipped:
         assert edge["L0H7", "L1H4.v"] < 0.2
         assert all(share < 0.2 for share in without.values())
 
-    def test_shuffled_weights_have_no_movers(self, model: HookedTransformer) -> None:
-        null = shuffled_weights(model, seed=0)
-        scores = score_heads(measure_heads(null, load_pairs(model, "name_recipient_abc", n=12, seed=3)), seed=0)
+    def test_shuffled_weights_have_no_movers(self, shipped: HookedTransformer) -> None:
+        null = shuffled_weights(shipped, seed=0)
+        scores = score_heads(measure_heads(null, load_pairs(shipped, "name_recipient_abc", n=12, seed=3)), seed=0)
         assert not bool(torch.stack(movers(scores)).any())

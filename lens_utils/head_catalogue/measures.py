@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from lens_utils import hook_names
@@ -116,7 +116,7 @@ def direct_effects(model: HookedTransformer, pair: PromptPair) -> Float64[Tensor
 
 def _ranks(
     model: HookedTransformer, layer: int, values: Float[Tensor, "3 head d_head"], pair: PromptPair
-) -> Float[Tensor, "head 3"]:
+) -> Int[Tensor, "head 3"]:
     """How many tokens each head raises above the name it looks at."""
     written = torch.einsum("nhd,hdm->hnm", values, model.blocks[layer].attn.W_O)
     logits = centred(model, written) @ model.W_U
