@@ -51,6 +51,10 @@ class TransformerBlock(nn.Module):
         """
         resid_pre = self.hook_resid_pre(resid)
         attn_out = self.hook_attn_out(self._attend(resid_pre, visible, shortformer_pos))
+        return self.after_attention(resid_pre, attn_out)
+
+    def after_attention(self, resid_pre: Resid, attn_out: Resid) -> Resid:
+        """The rest of the block, which works position by position, from a given attention output."""
         return self._post_norm_rest(resid_pre, attn_out) if self.post_norm else self._pre_norm_rest(resid_pre, attn_out)
 
     def _attend(self, resid_pre: Resid, visible: Tensor | None, shortformer_pos: Resid | None) -> Resid:
