@@ -45,7 +45,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("figures",),
     ("pages",),
     ("mlp", "attention"),
-    ("circuit_reports",),
+    ("circuit_reports", "ablation_study"),
     ("results", "verification"),
     ("experiment",),
 )

@@ -40,7 +40,11 @@ def scale_hooks(model: HookedTransformer) -> list[str]:
     cfg = model.cfg
     if cfg.normalization_type is None or not cfg.post_norm:
         return []
-    return [hook_names.ln_scale(layer, each) for layer in range(cfg.n_layers) for each in ((1,) if cfg.attn_only else (1, 2))]
+    return [
+        hook_names.ln_scale(layer, each)
+        for layer in range(cfg.n_layers)
+        for each in ((1,) if cfg.attn_only else (1, 2))
+    ]
 
 
 def _final_hooks(model: HookedTransformer) -> list[str]:
@@ -55,7 +59,9 @@ def _frozen(model: HookedTransformer, task: Task) -> dict[str, Float[Tensor, "pa
     final = _final_hooks(model)
     frozen = {hook: task.run.at_scored(hook) for hook in scale_hooks(model)}
     if final:
-        _, cache = model.run_with_cache(task.run.final.unsqueeze(1), start_at_layer=model.cfg.n_layers, names_filter=final)
+        _, cache = model.run_with_cache(
+            task.run.final.unsqueeze(1), start_at_layer=model.cfg.n_layers, names_filter=final
+        )
         frozen |= {hook: cache[hook].squeeze(1) for hook in final}
     return frozen
 

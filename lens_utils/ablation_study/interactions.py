@@ -52,9 +52,7 @@ def head_pairs(costs: Float64[Tensor, " head"], limit: int) -> tuple[tuple[int, 
     return tuple(combinations(strongest, 2))
 
 
-def interactions(
-    model: HookedTransformer, task: Task, replacement: Replacement, *, limit: int
-) -> Interactions:
+def interactions(model: HookedTransformer, task: Task, replacement: Replacement, *, limit: int) -> Interactions:
     """Every head alone, then pairs of heads (`head_pairs`), all with the same replacement."""
     heads = parts.heads(model)
     alone = lost(model, task, heads, replacement)[0]

@@ -58,9 +58,7 @@ def neuron_groups(
         for row, name in enumerate(RANKINGS)
     }
     # All neurons are one group in any order: it is run once
-    null = [
-        _costs(model, subject, layer, each[1:-1], replacements["mean"]).mean(-1) for each in groups[len(orders) :]
-    ]
+    null = [_costs(model, subject, layer, each[1:-1], replacements["mean"]).mean(-1) for each in groups[len(orders) :]]
     whole = ranked[RANKINGS[0], "mean"][:, -1:].mean(-1)
     return NeuronGroups(layer, sizes[1:], ranked, torch.stack([torch.cat([each, whole], 1) for each in null], 1))
 

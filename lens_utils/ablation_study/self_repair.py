@@ -66,9 +66,7 @@ def read_hooks(model: HookedTransformer) -> dict[int, list[str]]:
     return {layer: [name(layer) for name in names] for layer in range(model.cfg.n_layers)}
 
 
-def self_repair(
-    model: HookedTransformer, task: Task, replacement: Replacement, found: Directions
-) -> SelfRepair:
+def self_repair(model: HookedTransformer, task: Task, replacement: Replacement, found: Directions) -> SelfRepair:
     """Every head taken out in turn, and what that does to the direct effects of all parts behind it."""
     chosen, hooks = parts.heads(model), read_hooks(model)
     layers, n_heads = range(model.cfg.n_layers), len(chosen)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lens_utils.ablation import LossInput, loss_input
 from lens_utils.ablation_study import parts, replacements
+from lens_utils.ablation_study.costs import Costs, judge
 from lens_utils.ablation_study.direct_effects import Directions, directions, scale_hooks
 from lens_utils.ablation_study.engine import clean_run
 from lens_utils.ablation_study.identities import ablation_identities
@@ -50,8 +51,8 @@ class SubjectStudy:
 
     whole: Float64[Tensor, "measure unit"]
     """The unablated model."""
-    costs: Mapping[str, Float64[Tensor, "measure draw part unit"]]
-    """By kind of replacement, the null last."""
+    costs: Mapping[str, tuple[Costs, ...]]
+    """By kind of replacement, the null last: of each measure, one cost a part."""
     groups: tuple[NeuronGroups, ...]
     """Of each block with an MLP."""
 
@@ -65,10 +66,10 @@ class AblationStudy:
     texts: SubjectStudy
     interactions: Interactions
     repair: SelfRepair
-    pairs: tuple[PromptPair, ...]
     missing: float
     """Share of the prompts' positions for which resampling finds no position of the same role; they take the mean."""
-    n_texts: int
+    source: str
+    """Where pairs and texts come from."""
     options: Options
     n_layers: int
     n_heads: int
@@ -101,9 +102,17 @@ def check(model: HookedTransformer, pairs: Sequence[PromptPair], options: Option
 
 
 def study_ablation(
-    model: HookedTransformer, pairs: Sequence[PromptPair], texts: Sequence[TokenizedText], options: Options
+    model: HookedTransformer,
+    pairs: Sequence[PromptPair],
+    texts: Sequence[TokenizedText],
+    options: Options,
+    *,
+    source: str,
 ) -> AblationStudy:
-    """Check, then take out every part in every way, groups of neurons, and pairs of heads."""
+    """Check, then take out every part in every way, groups of neurons, and pairs of heads.
+
+    `source` says in words where pairs and texts come from.
+    """
     check(model, pairs, options)
     given = usable(model, texts)
     generator = torch.Generator().manual_seed(options.seed)
@@ -114,7 +123,8 @@ def study_ablation(
     of_texts = _text_replacements(text_set, means, model, options.draws, generator)
     found = directions(model, task)
     on_task, on_texts = (
-        _subject_study(model, subject, kinds) for subject, kinds in ((task, of_task), (text_set, of_texts))
+        _subject_study(model, subject, kinds, options.seed)
+        for subject, kinds in ((task, of_task), (text_set, of_texts))
     )
     groups = _groups(model, (task, of_task), (text_set, of_texts), found, options.random_orders, generator)
     chosen = of_task[options.together][0]
@@ -124,9 +134,8 @@ def study_ablation(
         replace(on_texts, groups=groups[1]),
         interactions(model, task, chosen, limit=options.limit),
         self_repair(model, task, chosen, found),
-        tuple(pairs),
         missing,
-        len(given.tokens),
+        source,
         options,
         model.cfg.n_layers,
         model.cfg.n_heads,
@@ -168,12 +177,11 @@ def _text_replacements(
     }
 
 
-def _subject_study(model: HookedTransformer, subject: Subject, kinds: Mapping[str, Draws]) -> SubjectStudy:
-    chosen = parts.all_parts(model)
-    costs = {
-        kind: torch.stack([lost(model, subject, chosen, each) for each in draws], dim=1)
-        for kind, draws in track(kinds.items(), "ways to take parts out", total=len(kinds))
-    }
+def _subject_study(model: HookedTransformer, subject: Subject, kinds: Mapping[str, Draws], seed: int) -> SubjectStudy:
+    chosen, costs = parts.all_parts(model), {}
+    for kind, draws in track(kinds.items(), "ways to take parts out", total=len(kinds)):
+        found = torch.stack([lost(model, subject, chosen, each) for each in draws], dim=1)
+        costs[kind] = tuple(judge(measure, seed=seed) for measure in found)
     return SubjectStudy(subject.whole, costs, ())
 
 
