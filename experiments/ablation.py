@@ -69,22 +69,15 @@ def run(config: Config, model: HookedTransformer) -> Findings:
     from lens_utils.ablation_study.parts import part_hooks
     from lens_utils.ablation_study.study import Options, study_ablation
     from lens_utils.circuits.texts import circuit_texts
-    from lens_utils.prompt_pairs import load_pairs
+    from lens_utils.prompt_pairs import default_set, load_pairs
 
-    named = config.pairs or _suited(model)
+    named = config.pairs or default_set(model)
     pairs = load_pairs(model, named, n=config.prompts, seed=config.seed)
     texts = circuit_texts(model, n=config.texts, seed=config.seed, corpus=config.corpus, unit=config.corpus_unit)
     options = Options(config.draws, config.together, config.pairs_of_heads_limit, config.random_orders, config.seed)
     source = f"{len(pairs)} pairs ({named.rpartition('/')[2]}), {texts.source}"
     study = study_ablation(model, pairs, texts.texts, options, source=source)
     return Findings(identities=study.identities, hooks=tuple(part_hooks(model)), study=study)
-
-
-def _suited(model: HookedTransformer) -> str:
-    """A set that a model of this kind may know: name recipients take two layers of attention."""
-    if model.cfg.is_masked:
-        return "negation"
-    return "name_recipient" if model.cfg.n_layers > 1 else "agreement"
 
 
 def tables(findings: Findings) -> dict[str, Table]:

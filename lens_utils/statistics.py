@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 Alternative = Literal["two-sided", "greater", "less"]
@@ -71,6 +71,31 @@ def bootstrap_interval(
         tail = (1 - level) / 2
         low, high = np.quantile(_resampled(data, statistic, rng, n_resamples), [tail, 1 - tail])
     return Interval(estimate, float(low), float(high), level)
+
+
+def ratio_intervals(
+    parts: Float[Tensor, "sample cell"],
+    wholes: Float[Tensor, " sample"],
+    *,
+    seed: int,
+    level: float = 0.95,
+    n_resamples: int = 2000,
+) -> Float64[Tensor, "3 cell"]:
+    """mean(parts) / mean(wholes) of every cell, and its percentile bootstrap interval over samples: (ratio, low, high).
+
+    A ratio of means, as a mean of ratios would be ruled by the samples whose whole happens to be near 0. nan where a
+    cell has a nan.
+    """
+    values, total = parts.detach().cpu().double(), wholes.detach().cpu().double()
+    rng = np.random.default_rng(seed)
+    drawn = torch.from_numpy(
+        rng.multinomial(len(total), np.full(len(total), 1 / len(total)), size=n_resamples)
+    ).double()
+    ratios = (drawn @ values.nan_to_num()) / (drawn @ total)[:, None]
+    tail = (1 - level) / 2
+    low, high = torch.quantile(ratios, torch.tensor([tail, 1 - tail], dtype=torch.float64), dim=0)
+    found = torch.stack([values.mean(0) / total.mean(), low, high])
+    return torch.where(values.isnan().any(0), torch.nan, found)
 
 
 def _resampled(data: np.ndarray, statistic: Statistic, rng: np.random.Generator, n_resamples: int) -> np.ndarray:
@@ -139,23 +164,25 @@ def label_permutation_p_value(
 
 def sign_flip_p_value(differences: Float[Tensor, " pair"], *, seed: int, n_shuffles: int = 1000) -> float:
     """Two-sided p of the mean of paired differences when each difference may change its sign (paired permutation)."""
-    return float(sign_flip_p_values(differences.unsqueeze(1), seed=seed, n_shuffles=n_shuffles)[0])
+    values = differences.detach().cpu().double()
+    if values.numel() == 0:
+        raise ValueError("differences: need at least one pair")
+    generator = torch.Generator().manual_seed(seed)
+    signs = torch.randint(0, 2, (n_shuffles, values.numel()), generator=generator).double() * 2 - 1
+    return p_value(float(values.mean()), (signs * values).mean(dim=1))
 
 
 def sign_flip_p_values(
-    differences: Float[Tensor, "pair test"], *, seed: int, n_shuffles: int = 1000
-) -> Float[Tensor, " test"]:
-    """`sign_flip_p_value` of each column; all columns share the signs, each has a null of its own."""
+    differences: Float[Tensor, "pair cell"], *, seed: int, n_shuffles: int = 2000
+) -> Float64[Tensor, " cell"]:
+    """`sign_flip_p_value` of every column, all with the same signs; nan where a column has a nan."""
     values = differences.detach().cpu().double()
-    if len(values) == 0:
-        raise ValueError("differences: need at least one pair")
     generator = torch.Generator().manual_seed(seed)
     signs = torch.randint(0, 2, (n_shuffles, len(values)), generator=generator).double() * 2 - 1
-    limits = values.sum(0).abs() * (1 - _ROUNDING)
-    at_once = max(1, _RESAMPLED_VALUES_AT_ONCE // n_shuffles)
-    parts = zip(values.split(at_once, dim=1), limits.split(at_once), strict=True)
-    reached = torch.cat([((signs @ part).abs() >= limit).sum(0) for part, limit in parts])
-    return (1 + reached.double()) / (1 + n_shuffles)
+    null, observed = (signs @ values.nan_to_num() / len(values)).abs(), values.mean(0).abs()
+    reached = null >= observed - _ROUNDING * observed.clamp(min=1e-12)
+    p = (1 + reached.sum(0)).double() / (1 + n_shuffles)
+    return torch.where(observed.isnan(), torch.nan, p)
 
 
 def benjamini_hochberg(p: Float[Tensor, "*test"]) -> Float[Tensor, "*test"]:

@@ -1,7 +1,7 @@
 """Run a model with parts taken out: rows of many ablations share a forward pass, and only what changes is run.
 
-In the first block that an ablation touches, z and attn_out are the clean run's but for what is replaced: attention is
-not computed again. Behind attention a block works position by position, so that in the last block only the positions
+In the first block that an ablation touches, z and attn_out (and neurons, where only those are taken out) are the clean
+run's but for what is replaced: they are not computed again. Behind attention a block works position by position, so that in the last block only the positions
 that are scored are run.
 """
 
@@ -102,28 +102,31 @@ class _Stretch:
         read: Mapping[int, Sequence[str]],
     ) -> None:
         self.model, self.run, self.replacement, self.first, self.read = model, run, replacement, first, read
+        self.block: Any = model.blocks[first]
         self.last = first == model.cfg.n_layers - 1
         self.at_once = max(1, POSITIONS_AT_ONCE // int(run.scored.sum() if self.last else run.mask.numel()))
 
     def positions(self, values: Tensor) -> Tensor:
-        """[batch, pos, ...]; in the last block the scored positions instead, each a row of its own: [scored, 1, ...]."""
+        """[batch, pos, ...]; in the last block the scored positions, each a row of its own: [scored, 1, ...]."""
         if not self.last or values.shape[:2] == (1, 1):
             return values
         return values.expand(*self.run.scored.shape, *values.shape[2:])[self.run.scored].unsqueeze(1)
 
     def run_parts(self, indices: tuple[int, ...], parts: Sequence[Part]) -> AblatedRun:
         n, seen, masks = len(parts), dict[str, Tensor](), _row_masks(parts, self.model.device)
-        block: Any = self.model.blocks[self.first]
-        in_attention = hook_names.z(self.first), hook_names.attn_out(self.first)
-        hooks = [(name, self._replacing(mask, name)) for name, mask in masks.items() if name not in in_attention]
+        z, attn_out = hook_names.z(self.first), hook_names.attn_out(self.first)
         wanted = [name for layer, names in self.read.items() if layer >= self.first for name in names]
+        neurons_only = masks.keys() == {hook_names.mlp_post(self.first)} and not wanted
+        known = {z, attn_out} | (set(masks) if neurons_only else set())
+        hooks = [(name, self._replacing(mask, name)) for name, mask in masks.items() if name not in known]
         # Behind the replacing hooks, so that what is read is what the model goes on with
-        hooks += [(name, _keeping(seen, name)) for name in wanted if name not in in_attention]
+        hooks += [(name, _keeping(seen, name)) for name in wanted if name not in known]
         with torch.inference_mode(), self.model.hooks(fwd_hooks=hooks):
-            attn_out, z = self._attention(block.attn, masks, n)
-            if in_attention[0] in wanted:
-                seen[in_attention[0]] = z
-            resid = block.after_attention(self._rows(hook_names.resid_pre(self.first), n), attn_out)
+            added, heads = self._attention(masks, n)
+            if z in wanted:
+                seen[z] = heads
+            resid_mid = self._rows(hook_names.resid_pre(self.first), n) + added
+            resid = self._neurons(resid_mid, masks, n) if neurons_only else self.block.after_attention(resid_mid)
             if not self.last:
                 mask = repeat(self.run.mask, "batch pos -> (n batch) pos", n=n)
                 stop = self.model.cfg.n_layers
@@ -135,9 +138,9 @@ class _Stretch:
         """A clean value, once for each ablation."""
         return repeat(self.positions(self.run.cache[hook]), "batch ... -> (n batch) ...", n=n)
 
-    def _attention(self, attn: Any, masks: Mapping[str, Tensor], n: int) -> tuple[Tensor, Tensor]:
+    def _attention(self, masks: Mapping[str, Tensor], n: int) -> tuple[Tensor, Tensor]:
         """attn_out and z of the first block, from the clean ones."""
-        z, attn_out = hook_names.z(self.first), hook_names.attn_out(self.first)
+        z, attn_out, attn = hook_names.z(self.first), hook_names.attn_out(self.first), self.block.attn
         heads = self._rows(z, n)
         if z in masks:
             heads = self._replacing(masks[z], z)(heads)
@@ -145,6 +148,12 @@ class _Stretch:
         else:
             out = self._rows(attn_out, n)
         return (self._replacing(masks[attn_out], attn_out)(out) if attn_out in masks else out), heads
+
+    def _neurons(self, resid_mid: Tensor, masks: Mapping[str, Tensor], n: int) -> Tensor:
+        """What leaves the first block, from the clean activations of its neurons."""
+        hook, mlp = hook_names.mlp_post(self.first), self.block.mlp
+        out = F.linear(self._replacing(masks[hook], hook)(self._rows(hook, n)), mlp.W_out.T, mlp.b_out)
+        return self.block.after_mlp(self.block.after_first_addition(resid_mid) + out)
 
     def _replacing(self, mask: Bool[Tensor, "ablation component"], name: str) -> Callable[..., Tensor]:
         def replace(value: Tensor, hook: object = None) -> Tensor:

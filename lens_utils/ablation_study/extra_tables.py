@@ -40,8 +40,8 @@ def neuron_groups(study: AblationStudy) -> Table:
                 row: dict[str, Any] = {"layer": of_task.layer, "ranking": ranking, "how": how, "neurons": size}
                 rows.append(row | {name: value for found in both for name, value in found[at].items()})
     caption = (
-        f"Growing groups of neurons, beside {study.options.random_orders} random orders (the null of `mean`). Texts have "
-        "no corrupted counterpart."
+        f"Growing groups of neurons, beside {study.options.random_orders} random orders (the null of `mean`). "
+        "Texts have no corrupted counterpart."
     )
     return table(rows, columns, caption)
 
@@ -163,7 +163,9 @@ def repair_by_part(study: AblationStudy) -> Table:
         if layer > part.layer or (layer == part.layer and reader >= found.n_heads)
     ]
     values = [found.changes[head, reader] for head, reader in behind]
-    costs = judge(torch.stack(values)[None] if values else torch.zeros(1, 0, 1), seed=study.options.seed)
+    costs = judge(
+        torch.stack(values)[None] if values else torch.zeros(1, 0, 1, dtype=torch.float64), seed=study.options.seed
+    )
     rows = []
     for at in costs.mean.abs().argsort(descending=True, stable=True).tolist():
         head, reader = behind[at]

@@ -16,7 +16,7 @@ from lens_utils.ablation_study.subjects import Subject, Task, Texts, lost
 from lens_utils.hooked_transformer import HookedTransformer
 
 RANKINGS = ("activation norm", "direct effect")
-"""L2 norm of the neuron's activation over the texts' tokens; mean |direct effect| on the logit difference at the end."""
+"""L2 norm of the activation over the texts' tokens; mean |direct effect| on the logit difference at the end."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ class Replacement:
     values: Mapping[str, Float[Tensor, "..."]] = field(repr=False)
     """Hook -> values that broadcast to [batch, pos, ...]."""
     turns: Mapping[str, tuple[Int[Tensor, " width"], Float[Tensor, " width"]]] = field(default_factory=dict, repr=False)
-    """Hook -> an order of the last axis and signs: instead of going to the values, go as far in the turned direction."""
+    """Hook -> order of the last axis, and signs: instead of going to the values, go as far in the turned direction."""
 
     def applied(self, hook: str, current: Float[Tensor, "..."], given: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """What stands in for `current`, where `given` are the values at its positions."""

@@ -1,6 +1,6 @@
 """Tables of the ablation experiment; each column is described here, once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from lens_utils.ablation_study import extra_tables
@@ -38,7 +38,8 @@ def _parts(study: AblationStudy) -> Table:
     kinds = [kind for kind in study.task.costs if kind != NULL]
     columns: dict[str, Column] = {"part": PART}
     columns |= {
-        kind: Column(f"Logit difference lost, part at {kind} (see `task`); above 0 it helps.") for kind in kinds
+        kind: Column(f"Logit difference lost, taken out by {kind} (see `task`); above 0 it helps.", "nats")
+        for kind in kinds
     }
     columns |= {
         "mean_low": Column(LOW.format("`mean`", "prompt pairs"), "nats"),
@@ -48,7 +49,7 @@ def _parts(study: AblationStudy) -> Table:
     }
     on_texts = [kind for kind in study.texts.costs if kind != NULL]
     columns |= {
-        f"text_{kind}": Column(f"Rise of the loss on texts, part at {kind}.", "nats a token") for kind in on_texts
+        f"text_{kind}": Column(f"Rise of the loss on texts, taken out by {kind}.", "nats a token") for kind in on_texts
     }
     columns |= {
         "text_mean_low": Column(LOW.format("`text_mean`", "texts"), "nats a token"),
@@ -148,7 +149,7 @@ def _cost_columns(name: str, description: str, unit: str, each: str) -> dict[str
     }
 
 
-def _cost(name: str, costs: Costs, index: int) -> Mapping[str, float]:
+def _cost(name: str, costs: Costs, index: int) -> dict[str, float]:
     values: Sequence[Any] = (costs.mean, costs.low, costs.high, costs.q)
     names = (name, f"{name}_low", f"{name}_high", f"{name}_q")
     return {key: float(each[index]) for key, each in zip(names, values, strict=True)}

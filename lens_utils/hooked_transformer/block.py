@@ -1,7 +1,7 @@
 """One transformer block, in both orders of LayerNorm."""
 
 from einops import repeat
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
@@ -51,11 +51,29 @@ class TransformerBlock(nn.Module):
         """
         resid_pre = self.hook_resid_pre(resid)
         attn_out = self.hook_attn_out(self._attend(resid_pre, visible, shortformer_pos))
-        return self.after_attention(resid_pre, attn_out)
+        return self.after_attention(resid_pre + attn_out)
 
-    def after_attention(self, resid_pre: Resid, attn_out: Resid) -> Resid:
-        """The rest of the block, which works position by position, from a given attention output."""
-        return self._post_norm_rest(resid_pre, attn_out) if self.post_norm else self._pre_norm_rest(resid_pre, attn_out)
+    def after_attention(self, resid_mid: Float[Tensor, "*axes d_model"]) -> Float[Tensor, "*axes d_model"]:
+        """The block's output, from the residual stream to which attention has been added (before LN1 if post-norm)."""
+        if self.mlp is None:
+            return self._end_without_mlp(resid_mid)
+        x = self.after_first_addition(self.hook_resid_mid(resid_mid))
+        return self.after_mlp(x + self._run_mlp(x))
+
+    def after_first_addition(self, resid_mid: Float[Tensor, "*axes d_model"]) -> Float[Tensor, "*axes d_model"]:
+        """What the MLP reads and is added to: the residual stream, or LN1 of it if post-norm."""
+        return self.ln1(resid_mid) if self.post_norm else resid_mid
+
+    def after_mlp(self, resid_post: Float[Tensor, "*axes d_model"]) -> Float[Tensor, "*axes d_model"]:
+        """The block's output, from the residual stream to which the MLP has been added (before LN2 if post-norm)."""
+        if self.mlp is None:
+            return self._end_without_mlp(resid_post)
+        resid_post = self.hook_resid_post(resid_post)
+        return self.hook_normalized_resid_post(self.ln2(resid_post)) if self.post_norm else resid_post
+
+    def _end_without_mlp(self, resid: Float[Tensor, "*axes d_model"]) -> Float[Tensor, "*axes d_model"]:
+        resid = self.hook_resid_post(resid)
+        return self.hook_normalized_resid_post(self.ln1(resid)) if self.post_norm else resid
 
     def _attend(self, resid_pre: Resid, visible: Tensor | None, shortformer_pos: Resid | None) -> Resid:
         norm = nn.Identity() if self.post_norm else self.ln1
@@ -72,21 +90,9 @@ class TransformerBlock(nn.Module):
             query, key = query + position, key + position
         return self.attn(query, key, value, visible)
 
-    def _run_mlp(self, x: Resid) -> Resid:
+    def _run_mlp(self, x: Float[Tensor, "*axes d_model"]) -> Float[Tensor, "*axes d_model"]:
         assert self.mlp is not None
         norm = nn.Identity() if self.post_norm else self.ln2
         # A copy, so that an edit in place cannot reach the skip path.
         mlp_in = self.hook_mlp_in(x.clone()) if listens(self.hook_mlp_in) else x
         return self.hook_mlp_out(self.mlp(norm(mlp_in)))
-
-    def _pre_norm_rest(self, resid_pre: Resid, attn_out: Resid) -> Resid:
-        if self.mlp is None:
-            return self.hook_resid_post(resid_pre + attn_out)
-        resid_mid = self.hook_resid_mid(resid_pre + attn_out)
-        return self.hook_resid_post(resid_mid + self._run_mlp(resid_mid))
-
-    def _post_norm_rest(self, resid_pre: Resid, attn_out: Resid) -> Resid:
-        if self.mlp is None:
-            return self.hook_normalized_resid_post(self.ln1(self.hook_resid_post(resid_pre + attn_out)))
-        x = self.ln1(self.hook_resid_mid(resid_pre + attn_out))
-        return self.hook_normalized_resid_post(self.ln2(self.hook_resid_post(x + self._run_mlp(x))))

@@ -136,18 +136,29 @@ class Attention(nn.Module):
         visible: Bool[Tensor, "#batch 1 query key"] | None,
     ) -> Float[Tensor, "batch query d_model"]:
         """The attention output with b_O; `visible` None means every key (or every earlier one, if causal)."""
-        q = self.hook_q(_project(query_input, self.W_Q, self.b_Q))
-        k = self.hook_k(_project(key_input, self.W_K, self.b_K))
-        v = self.hook_v(_project(value_input, self.W_V, self.b_V))
+        q = self.hook_q(project(query_input, self.W_Q, self.b_Q))
+        k = self.hook_k(project(key_input, self.W_K, self.b_K))
+        v = self.hook_v(project(value_input, self.W_V, self.b_V))
         # The backward pass of the fused kernel is the slow one, so training takes the explicit way.
         explicit = listens(self.hook_attn_scores, self.hook_pattern) or (torch.is_grad_enabled() and q.requires_grad)
-        z = self.hook_z(self._explicit_z(q, k, v, visible) if explicit else self._fused_z(q, k, v, visible))
+        z = self.hook_z(self._explicit_z(q, k, v, visible) if explicit else self.fused_z(q, k, v, visible))
         if listens(self.hook_result):
             result = self.hook_result(einsum(z, self.W_O, "b q h d, h d m -> b q h m"))
             return result.sum(-2) + self.b_O
+        return self.write(z)
+
+    def write(self, z: Float[Tensor, "*axes head d_head"]) -> Float[Tensor, "*axes d_model"]:
+        """The attention output of all heads, with b_O."""
         return F.linear(z.flatten(-2), self.W_O.flatten(0, 1).T, self.b_O)
 
-    def _fused_z(self, q: HeadVectors, k: HeadVectors, v: HeadVectors, visible: Tensor | None) -> HeadVectors:
+    def fused_z(
+        self,
+        q: Float[Tensor, "batch query head d_head"],
+        k: Float[Tensor, "batch key head d_head"],
+        v: Float[Tensor, "batch key head d_head"],
+        visible: Bool[Tensor, "#batch 1 query key"] | None,
+    ) -> Float[Tensor, "batch query head d_head"]:
+        """Values mixed by softmax(q k^T / divisor), in one kernel, past the hooks of scores and pattern."""
         z = F.scaled_dot_product_attention(
             q.transpose(1, 2),
             k.transpose(1, 2),
@@ -173,11 +184,12 @@ def causal_mask(n_pos: int, device: torch.device) -> Bool[Tensor, "1 1 query key
     return torch.ones(n_pos, n_pos, dtype=torch.bool, device=device).tril()[None, None]
 
 
-def _project(
+def project(
     x: Float[Tensor, "batch pos *head d_model"],
     weight: Float[Tensor, "head d_model d_head"],
     bias: Float[Tensor, "head d_head"],
 ) -> HeadVectors:
+    """Queries, keys or values of all heads; x may be one residual stream a head."""
     if x.ndim == 4:
         return einsum(x, weight, "b p h m, h m d -> b p h d") + bias
     rows = weight.transpose(1, 2).flatten(0, 1)

@@ -20,6 +20,14 @@ FIELDS = ("clean", "corrupted", "answer", "wrong")
 _TRIES_PER_PAIR = 50
 
 
+def default_set(model: HookedTransformer) -> str:
+    """The built-in set that shows most on a model of this kind: negation where tokens are masked, agreement where one
+    layer cannot compose heads, name recipients elsewhere."""
+    if model.cfg.is_masked:
+        return "negation"
+    return "agreement" if model.cfg.n_layers < 2 else "name_recipient"
+
+
 def load_pairs(model: HookedTransformer, source: str, *, n: int, seed: int) -> tuple[PromptPair, ...]:
     """n pairs of a built-in set, or the first n of a file, all checked before anything is run.
 
