@@ -1,8 +1,8 @@
 """Run a model with parts taken out: rows of many ablations share a forward pass, and only what changes is run.
 
 In the first block that an ablation touches, z and attn_out (and neurons, where only those are taken out) are the clean
-run's but for what is replaced: they are not computed again. Behind attention a block works position by position, so that in the last block only the positions
-that are scored are run.
+run's but for what is replaced: they are not computed again. Behind attention a block works position by position, so
+that in the last block only the positions that are scored are run.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import torch
 from jaxtyping import Float, Float64, Int
@@ -25,24 +24,6 @@ Rows = Float[Tensor, "ablation scored d_model"]
 """What leaves the last block at the positions that are scored, for each ablation."""
 Measures = Float64[Tensor, "measure ablation unit"]
 """Each measure on each prompt under each ablation; more is better."""
-
-
-class Subject(Protocol):
-    """Prompts, and how well a model does on each of them."""
-
-    @property
-    def run(self) -> CleanRun:
-        """The unablated run."""
-        ...
-
-    @property
-    def whole(self) -> Float64[Tensor, "measure unit"]:
-        """The measures of the unablated model."""
-        ...
-
-    def read(self, model: HookedTransformer, final: Rows) -> Measures:
-        """The measures, from what leaves the last block."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -111,6 +92,10 @@ class Texts:
                 losses.append(each.double().cpu().view(len(part), -1))
         summed = torch.zeros(len(final), len(scored), dtype=torch.float64).index_add(1, owner, torch.cat(losses))
         return -(summed / scored.sum(1)).unsqueeze(0)
+
+
+Subject = Task | Texts
+"""Prompts, and how well a model does on each of them."""
 
 
 def ablated(model: HookedTransformer, subject: Subject, parts: Sequence[Part], replacement: Replacement) -> Measures:
