@@ -12,7 +12,7 @@ from experiments import ablation as experiment
 from lens_utils import hook_names, pages
 from lens_utils.ablation import IGNORED, LossInput, ablation_curve
 from lens_utils.ablation_study import interactions, parts, replacements
-from lens_utils.ablation_study.costs import judge
+from lens_utils.ablation_study.costs import Costs, judge
 from lens_utils.ablation_study.direct_effects import direct_sum, directions, neuron_effects, scale_hooks
 from lens_utils.ablation_study.engine import clean_run
 from lens_utils.ablation_study.identities import ablation_identities
@@ -220,7 +220,7 @@ class TestPlanted:
         assert task.whole.tolist() == [[10, 10], [1, 1]]
         cost = lost(model, task, parts.all_parts(model), zeros(model, task))
         names = [part.name for part in parts.all_parts(model)]
-        assert names == ["L0H0", "L0H1", "L1H0", "L1H1", "L0 attention", "L1 attention"]
+        assert names == ["L0H0", "L0H1", "L1H0", "L1H1", "L0 attn", "L1 attn"]
         assert cost[0].tolist() == [[10, 10], [0, 0], [10, 10], [0, 0], [10, 10], [10, 10]]
         assert cost[1].tolist() == [[1, 1], [0, 0], [1, 1], [0, 0], [1, 1], [1, 1]]
 
@@ -383,8 +383,12 @@ class TestStatistics:
             interactions.head_pairs(costs, 0)
 
     def test_verdicts(self) -> None:
-        said = interactions.verdicts([1.0, -3.0, 1.0, -1.0], [2.0, -1.0, 2.0, 1.0], [0.01, 0.01, 0.2, 0.01])
+        low, high = torch.tensor([1.0, -3.0, 1.0, -1.0]).double(), torch.tensor([2.0, -1.0, 2.0, 1.0]).double()
+        q = torch.tensor([0.01, 0.01, 0.2, 0.01]).double()
+        costs = Costs((low + high) / 2, low, high, q, q)
+        said = [interactions.verdict(costs, at, (0.5, 3.0)) for at in range(4)]
         assert said == ["stand in for each other", "share a path", "no sign of either", "no sign of either"]
+        assert interactions.verdict(costs, 0, (-0.5, 3.0)) == "interact; alone, one does harm"
 
 
 def test_neuron_groups_agree_with_the_ablation_curve() -> None:
@@ -465,7 +469,16 @@ class TestExperiment:
         assert "neuron_groups" not in made
         assert len(made["pairs_of_heads"].frame) == 3
         assert "3 of 15" in made["pairs_of_heads"].caption
-        assert experiment.figures(found)
+        assert len(experiment.figures(found)["self_repair"].fragments) == 2
+
+    def test_one_layer_of_attention(self, pairs_file: str) -> None:
+        found = experiment.run(
+            self.config(pairs_file), reading_model(n_layers=1, attn_only=True, d_mlp=None, act_fn=None)
+        )
+        made = experiment.tables(found)
+        assert len(made["repair_by_part"].frame) == 0
+        assert made["self_repair"].frame["by_heads"].eq(0).all()
+        assert len(experiment.figures(found)["self_repair"].fragments) == 1
 
     @pytest.mark.parametrize(
         ("options", "message"),

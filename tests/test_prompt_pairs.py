@@ -304,7 +304,7 @@ class TestAlignment:
         short = tokenized(words, "Tom was", "Tom was big round moon").clean
         fits, over = (tokenize_prompt(words, f"Tom was big round moon{more}") for more in ("", " shape"))
         assert align(short, fits) == ((0, 0), (1, 1), (2, 2))
-        assert 3 == LEAST_ALIGNED * len(fits)
+        assert LEAST_ALIGNED * len(fits) == 3
         with pytest.raises(ValueError, match=r"only 3 of 7 tokens align .*Tom=Tom was=was"):
             align(short, over)
 

@@ -8,7 +8,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from lens_utils.ablation_study.costs import judge
-from lens_utils.ablation_study.interactions import verdicts
+from lens_utils.ablation_study.interactions import verdict
 from lens_utils.ablation_study.neuron_groups import NeuronGroups
 from lens_utils.ablation_study.study import AblationStudy
 from lens_utils.mlp.tables import table
@@ -90,18 +90,20 @@ def pairs_of_heads(study: AblationStudy) -> Table:
         "q": Column(
             "p when each prompt's interaction may change its sign, Benjamini-Hochberg over rows.", "probability"
         ),
-        "verdict": Column("Where q <= 0.05 and the interval does not hold 0."),
+        "verdict": Column(
+            "What q <= 0.05 and an interval without 0 allow to say; where the model does better without one of them, only "
+            "that they interact."
+        ),
     }
     found = study.interactions
     costs = judge(found.interaction[None], seed=study.options.seed)
-    said = verdicts(costs.low.tolist(), costs.high.tolist(), costs.q.tolist())
     alone, joint = found.alone.mean(1), found.joint.mean(1)
     rows = []
     for at in costs.mean.abs().argsort(descending=True, stable=True).tolist():
         first, second = found.chosen[at]
         names: Sequence[str] = (found.heads[first].name, found.heads[second].name)
         numbers = (alone[first], alone[second], joint[at], costs.mean[at], costs.low[at], costs.high[at], costs.q[at])
-        cells = (*names, *map(float, numbers), said[at])
+        cells = (*names, *map(float, numbers), verdict(costs, at, (float(alone[first]), float(alone[second]))))
         rows.append(dict(zip(columns, cells, strict=True)))
     some = "all" if len(rows) == found.all_pairs else f"{len(rows)} of {found.all_pairs} (heads that cost most alone)"
     how = study.options.together

@@ -41,9 +41,13 @@ def _lost(study: AblationStudy, subject: SubjectStudy, label: str, about: str) -
         y_labels=[f"block {layer}" for layer in range(study.n_layers)],
     )
     options: dict[str, tuple[Fragment, ...]] = {
-        kind: (_bars(study, costs[0], kind, label),) for kind, costs in subject.costs.items()
+        kind: (_bars(study, subject.costs[kind][0], kind, label),) for kind in _mean_first(subject)
     }
     return Page((Choice("Taken out by", options), grid), about)
+
+
+def _mean_first(subject: SubjectStudy) -> list[str]:
+    return sorted(subject.costs, key=lambda kind: kind != "mean")
 
 
 def _grid(study: AblationStudy, values: Float64[Tensor, " part"]) -> Float64[Tensor, "layer head"]:
@@ -76,7 +80,7 @@ def _both(study: AblationStudy) -> Figure:
 
 def _neuron_groups(study: AblationStudy) -> Page:
     options: dict[str, tuple[Fragment, ...]] = {}
-    for kind in [kind for kind in study.task.costs if kind != NULL]:
+    for kind in [kind for kind in _mean_first(study.task) if kind != NULL]:
         drawn: list[Fragment] = []
         for subject, label in ((study.task, TASK), (study.texts, TEXTS)):
             drawn += [_curve(groups, kind, label) for groups in subject.groups if (RANKINGS[0], kind) in groups.ranked]
@@ -145,10 +149,15 @@ def _repair(study: AblationStudy) -> Page:
         x_title="own direct effect (nats)",
         y_title="logit difference lost (nats)",
     )
+    top, bottom = max(found.reader_layers), min(head.layer for head in found.heads)
+    rows = [at for at, head in enumerate(found.heads) if head.layer < top or found.n_heads < len(found.readers)]
+    columns = [at for at, layer in enumerate(found.reader_layers) if layer > bottom or at >= found.n_heads]
+    if not rows or not columns:
+        return Page((dots,), "One layer of attention alone: nothing behind a head can make up for it but LayerNorm.")
     heat = draw.heatmap(
-        found.changes.mean(2),
-        x_labels=list(found.readers),
-        y_labels=names,
+        found.changes.mean(2)[rows][:, columns],
+        x_labels=[found.readers[at] for at in columns],
+        y_labels=[names[at] for at in rows],
         title="Change of direct effects",
         caption="Row: head taken out; column: part; rise of its direct effect on the logit difference (nats).",
         diverging=True,

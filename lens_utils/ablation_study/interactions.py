@@ -1,6 +1,5 @@
 """Pairs of heads: do two taken out together cost more, or less, than each alone?"""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -9,6 +8,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from lens_utils.ablation_study import parts
+from lens_utils.ablation_study.costs import Costs
 from lens_utils.ablation_study.parts import Part
 from lens_utils.ablation_study.replacements import Replacement
 from lens_utils.ablation_study.subjects import Task, lost
@@ -62,10 +62,11 @@ def interactions(model: HookedTransformer, task: Task, replacement: Replacement,
     return Interactions(heads, alone, chosen, joint, len(heads) * (len(heads) - 1) // 2)
 
 
-def verdicts(low: Sequence[float], high: Sequence[float], q: Sequence[float]) -> list[str]:
-    """In words, one a pair: what the interaction's interval and q allow to say."""
-    found = []
-    for bottom, top, each in zip(low, high, q, strict=True):
-        sure = each <= 0.05 and not bottom <= 0 <= top
-        found.append("no sign of either" if not sure else "stand in for each other" if bottom > 0 else "share a path")
-    return found
+def verdict(interaction: Costs, at: int, alone: tuple[float, float]) -> str:
+    """In words: what the interval and q of one pair's interaction allow to say, given what each head costs alone."""
+    low, high = float(interaction.low[at]), float(interaction.high[at])
+    if float(interaction.q[at]) > 0.05 or low <= 0 <= high:
+        return "no sign of either"
+    if min(alone) < 0:
+        return "interact; alone, one does harm"
+    return "stand in for each other" if low > 0 else "share a path"

@@ -37,26 +37,20 @@ def tables(study: AblationStudy) -> dict[str, Table]:
 def _parts(study: AblationStudy) -> Table:
     kinds = [kind for kind in study.task.costs if kind != NULL]
     columns: dict[str, Column] = {"part": PART}
-    columns |= {
-        kind: Column(f"Logit difference lost, taken out by {kind} (see `task`); above 0 it helps.", "nats")
-        for kind in kinds
-    }
-    columns |= {
-        "mean_low": Column(LOW.format("`mean`", "prompt pairs"), "nats"),
-        "mean_high": Column(HIGH, "nats"),
-        "null": Column("The same for a change as long as to the mean, in a random direction: the null.", "nats"),
-        "q": Column(Q.format("`mean`", "pair"), "probability"),
-    }
     on_texts = [kind for kind in study.texts.costs if kind != NULL]
-    columns |= {
-        f"text_{kind}": Column(f"Rise of the loss on texts, taken out by {kind}.", "nats a token") for kind in on_texts
-    }
-    columns |= {
-        "text_mean_low": Column(LOW.format("`text_mean`", "texts"), "nats a token"),
-        "text_mean_high": Column(HIGH, "nats a token"),
-        "text_null": Column("The same for a change as long, in a random direction: the null.", "nats a token"),
-        "text_q": Column(Q.format("`text_mean`", "text"), "probability"),
-    }
+    for prefix, names, lost, unit, each in (
+        ("", kinds, "Logit difference lost", "nats", "pair"),
+        ("text_", on_texts, "Rise of the loss on texts", "nats a token", "text"),
+    ):
+        for kind in names:
+            columns[f"{prefix}{kind}"] = Column(f"{lost}, part taken out by {kind}; above 0 it helps.", unit)
+            if kind == "mean":
+                columns |= {
+                    f"{prefix}mean_low": Column(LOW.format(f"`{prefix}mean`", f"{each}s"), unit),
+                    f"{prefix}mean_high": Column(HIGH, unit),
+                    f"{prefix}null": Column("The same for a change as long, in a random direction: the null.", unit),
+                    f"{prefix}q": Column(Q.format(f"`{prefix}mean`", each), "probability"),
+                }
     rows = []
     for index, part in enumerate(study.parts):
         row: dict[str, Any] = {"part": part.name}
