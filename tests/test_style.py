@@ -45,7 +45,11 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("figures",),
     ("pages",),
     ("mlp", "attention"),
+<<<<<<< HEAD
     ("circuit_reports", "ablation_study"),
+=======
+    ("circuit_reports", "patching_reports"),
+>>>>>>> main
     ("results", "verification"),
     ("experiment",),
 )

@@ -91,7 +91,7 @@ def pairs_of_heads(study: AblationStudy) -> Table:
             "p when each prompt's interaction may change its sign, Benjamini-Hochberg over rows.", "probability"
         ),
         "verdict": Column(
-            "What q <= 0.05 and an interval without 0 allow to say; where the model does better without one of them, only "
+            "What q <= 0.05 and an interval without 0 allow to say; where the model is better off without one, only "
             "that they interact."
         ),
     }

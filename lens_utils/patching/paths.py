@@ -171,9 +171,8 @@ def _to_heads(run: Run, judge: Judge, receiver: tuple[int, str, list[int]], mess
     for part in _parts(run, judge, cells, layer, budget):
         positions, head = _end_or_window(run, layer, part), number[part.unit]
         queries = read["q"][part.pair[:, None], positions, head[:, None]]
-        z = attend(
-            run, layer, part.pair, positions, (queries, *(read[name][part.pair, :, head] for name in ("k", "v")))
-        )
+        keys, of_values = (read[name][part.pair, :, head] for name in ("k", "v"))
+        z = attend(run, layer, part.pair, positions, (queries, keys, of_values))
         of_head = Cells(part.pair, head, part.pos, part.start)
         resid = rows_of_new_z(run, layer, of_head, positions, z)
         found = judge(propagate(run, Change(layer + 1, part.pair, positions, resid)), part.pair)

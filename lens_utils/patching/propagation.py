@@ -27,7 +27,8 @@ class Judge:
     """The metric of rows of the residual stream at the end position."""
 
     def __init__(self, model: HookedTransformer, pairs: Sequence[PromptPair], metric: Metric, clean: Run) -> None:
-        self.model, self.metric = model, metric
+        self.model = model
+        self.metric: Metric = metric
         self.answers = torch.tensor([pair.answer for pair in pairs], device=model.device)
         self.wrong = torch.tensor([pair.wrong for pair in pairs], device=model.device)
         w_u, b_u = model.W_U, model.b_U
