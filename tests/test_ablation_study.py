@@ -458,10 +458,11 @@ class TestExperiment:
             "lost_on_task", "lost_on_texts", "task_and_texts", "neuron_groups", "pairs_of_heads", "self_repair",
         ]  # fmt: skip
         assert all(isinstance(each, (Figure, pages.Page)) for each in drawings.values())
-        again = experiment.tables(experiment.run(self.config(pairs_file), model))
-        assert {name: to_csv(table) for name, table in again.items()} == {n: to_csv(t) for n, t in made.items()}
+        again = experiment.run(self.config(pairs_file), model).study
+        for kind, costs in again.task.costs.items():
+            assert torch.equal(costs[0].mean, found.study.task.costs[kind][0].mean)
 
-    @pytest.mark.parametrize("together", ["zero", "resample", "corrupted"])
+    @pytest.mark.parametrize("together", ["resample", "corrupted"])
     def test_attention_only_and_every_way_together(self, pairs_file: str, together: str) -> None:
         model = reading_model(attn_only=True, d_mlp=None, act_fn=None)
         found = experiment.run(self.config(pairs_file, together=together, pairs_of_heads_limit=3), model)

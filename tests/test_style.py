@@ -45,11 +45,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("figures",),
     ("pages",),
     ("mlp", "attention"),
-<<<<<<< HEAD
-    ("circuit_reports", "ablation_study"),
-=======
-    ("circuit_reports", "patching_reports"),
->>>>>>> main
+    ("circuit_reports", "patching_reports", "ablation_study"),
     ("results", "verification"),
     ("experiment",),
 )
