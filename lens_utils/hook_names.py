@@ -12,7 +12,7 @@ LN_FINAL_SCALE = "ln_final.hook_scale"
 LN_FINAL_NORMALIZED = "ln_final.hook_normalized"
 MLM_HEAD_PRE = "mlm_head.hook_pre"
 MLM_HEAD_POST = "mlm_head.hook_post"
-MLM_HEAD_SCALE = "mlm_head.ln.hook_scale"
+MLM_HEAD_LN_SCALE = "mlm_head.ln.hook_scale"
 
 
 def block(layer: int, name: str) -> str:

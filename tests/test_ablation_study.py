@@ -13,7 +13,7 @@ from lens_utils import hook_names, pages
 from lens_utils.ablation import IGNORED, LossInput, ablation_curve
 from lens_utils.ablation_study import interactions, parts, replacements
 from lens_utils.ablation_study.costs import Costs, judge
-from lens_utils.ablation_study.direct_effects import direct_sum, directions, neuron_effects, scale_hooks
+from lens_utils.ablation_study.direct_effects import direct_sum, directions, neuron_effects
 from lens_utils.ablation_study.engine import clean_run
 from lens_utils.ablation_study.identities import ablation_identities
 from lens_utils.ablation_study.neuron_groups import neuron_groups, rankings
@@ -173,7 +173,7 @@ class TestEngine:
         assert torch.allclose(ablated(model, task, some_parts(model), given), together, atol=1e-6)
 
     def test_identities_hold_and_no_hook_is_left(self, any_model: HookedTransformer) -> None:
-        task = Task.of(any_model, toy_pairs(any_model.cfg.is_masked), also=scale_hooks(any_model))
+        task = Task.of(any_model, toy_pairs(any_model.cfg.is_masked))
         means = mean_activations(any_model, [each.clean for each in task.pairs], parts.part_hooks(any_model))
         values = {hook: task.run.cache[hook] for hook in parts.part_hooks(any_model)}
         kinds = {"zero": replacements.zero(values), "mean": replacements.mean(means)}
@@ -266,7 +266,7 @@ class TestPlanted:
         backup = PlantedHead(qk=(*writer.qk, Rule("A", "T", blocked)), ov=writer.ov)
         model = PlantedModel(shape, ((first, null_head()), (backup, null_head()))).build()
         pairs = (pair(0, [0, 2, 1, 5], [0, 3, 1, 5], 7, 8), pair(1, [0, 1, 2, 4, 5], [0, 1, 3, 4, 5], 7, 6))
-        task = Task.of(model, pairs, also=scale_hooks(model))
+        task = Task.of(model, pairs)
         given = zeros(model, task)
         found = self_repair(model, task, given, directions(model, task))
         assert found.own.mean(1).tolist() == [10, 0, 0, 0]
@@ -281,7 +281,7 @@ class TestPlanted:
 class TestDirectEffects:
     def test_parts_of_what_is_lost_add_up_in_every_architecture(self, any_model: HookedTransformer) -> None:
         """Own effect, later parts and norm against an ablated run; with frozen scales known, nothing is left over."""
-        task = Task.of(any_model, toy_pairs(any_model.cfg.is_masked), also=scale_hooks(any_model))
+        task = Task.of(any_model, toy_pairs(any_model.cfg.is_masked))
         found = directions(any_model, task)
         assert direct_sum(any_model, task, found).tolist() == pytest.approx(task.whole[0].tolist(), abs=1e-4)
         repair = self_repair(any_model, task, zeros(any_model, task), found)

@@ -5,7 +5,6 @@ With frozen scales everything behind a part's output is linear: logit difference
 an MLP makes of a head's output counts for the MLP.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +15,8 @@ from torch import Tensor
 
 from lens_utils import hook_names
 from lens_utils.ablation_study.subjects import Task
+from lens_utils.attribution.frozen import freeze
+from lens_utils.attribution.readout import read_vectors
 from lens_utils.hooked_transformer import HookedTransformer
 
 Direction = Float[Tensor, "pair d_model"]
@@ -28,86 +29,26 @@ class Directions:
     attention: tuple[Direction, ...]
     """Of each block's attention."""
     mlp: tuple[Direction, ...]
-    """Of each block's MLP."""
-    start: Direction
-    """Of the residual stream that enters the first block."""
+    """Of each block's MLP; empty without MLPs."""
     constant: Float[Tensor, " pair"]
-    """What biases add, those of attention and MLP outputs not among them."""
+    """What embeddings and biases add, the biases of attention and MLP outputs not among them."""
 
 
-def scale_hooks(model: HookedTransformer) -> list[str]:
-    """The blocks' hooks whose values `directions` freezes."""
-    cfg = model.cfg
-    if cfg.normalization_type is None or not cfg.post_norm:
-        return []
-    return [
-        hook_names.ln_scale(layer, each)
-        for layer in range(cfg.n_layers)
-        for each in ((1,) if cfg.attn_only else (1, 2))
-    ]
-
-
-def _final_hooks(model: HookedTransformer) -> list[str]:
-    cfg = model.cfg
-    if cfg.mlm_head:
-        return [hook_names.MLM_HEAD_PRE, hook_names.MLM_HEAD_POST, hook_names.MLM_HEAD_SCALE]
-    return [hook_names.LN_FINAL_SCALE] if cfg.normalization_type is not None and not cfg.post_norm else []
-
-
-def _frozen(model: HookedTransformer, task: Task) -> dict[str, Float[Tensor, "pair _"]]:
-    """What stays at its clean value, at the end positions."""
-    final = _final_hooks(model)
-    frozen = {hook: task.run.at_scored(hook) for hook in scale_hooks(model)}
-    if final:
-        _, cache = model.run_with_cache(
-            task.run.final.unsqueeze(1), start_at_layer=model.cfg.n_layers, names_filter=final
-        )
-        frozen |= {hook: cache[hook].squeeze(1) for hook in final}
-    return frozen
-
-
-class _Backwards:
-    """Carries the directions from the logits back to the embedding, and the constants with them."""
-
-    def __init__(self, frozen: Mapping[str, Tensor], direction: Direction, constant: Float[Tensor, " pair"]) -> None:
-        self.frozen, self.direction, self.constant = frozen, direction, constant
-
-    def norm(self, norm: Any, hook: str) -> None:
-        """Through LN(x) = (x - mean) / scale * w + b."""
-        if norm.w is not None:
-            self.constant = self.constant + self.direction @ norm.b
-            self.direction = self.direction * norm.w
-        self.direction = (self.direction - self.direction.mean(-1, keepdim=True)) / self.frozen[hook]
-
-    def mlm_head(self, head: Any) -> None:
-        """Through LN(act(x W + b)), with the gate act(h) / h frozen."""
-        self.norm(head.ln, hook_names.MLM_HEAD_SCALE)
-        pre, post = self.frozen[hook_names.MLM_HEAD_PRE], self.frozen[hook_names.MLM_HEAD_POST]
-        self.direction = self.direction * torch.where(pre == 0, 0.0, post / torch.where(pre == 0, 1.0, pre))
-        self.constant = self.constant + self.direction @ head.b
-        self.direction = self.direction @ head.W.T
-
-
-@torch.inference_mode()
+@torch.no_grad()
 def directions(model: HookedTransformer, task: Task) -> Directions:
-    """Directions of every part; `task` was run with `scale_hooks` kept."""
-    cfg, blocks = model.cfg, list[Any](model.blocks)
-    columns = [model.W_U.T[tokens] for tokens in (task.answers, task.wrong)]
-    back = _Backwards(_frozen(model, task), columns[0] - columns[1], model.b_U[task.answers] - model.b_U[task.wrong])
-    if cfg.mlm_head:
-        back.mlm_head(model.mlm_head)
-    elif cfg.normalization_type is not None and not cfg.post_norm:
-        back.norm(model.ln_final, hook_names.LN_FINAL_SCALE)
-    attention, mlp = [], []
-    for layer in reversed(range(cfg.n_layers)):
-        norms = cfg.post_norm and cfg.normalization_type is not None
-        if norms and not cfg.attn_only:
-            back.norm(blocks[layer].ln2, hook_names.ln_scale(layer, 2))
-        mlp.append(back.direction)
-        if norms:
-            back.norm(blocks[layer].ln1, hook_names.ln_scale(layer, 1))
-        attention.append(back.direction)
-    return Directions(tuple(attention[::-1]), tuple(mlp[::-1]), back.direction, back.constant)
+    """Directions of every part: `attribution.read_vectors` of each clean prompt at its end."""
+    wanted = model.W_U.T[task.answers] - model.W_U.T[task.wrong]
+    attention, mlp, constant = [], [], []
+    for pair, direction in zip(task.pairs, wanted, strict=True):
+        run = freeze(model, pair.clean, pair.clean_end)
+        found = read_vectors(model, run, direction.unsqueeze(0))
+        attention.append(torch.cat(found.attn))
+        mlp.append(torch.cat(found.mlp) if found.mlp else direction.new_zeros(0, len(direction)))
+        embedded = torch.stack(list(run.embeddings.values())).sum(0) @ found.embeddings[0]
+        constant.append(embedded + sum(bias[0] for bias in found.biases.values()))
+    offset = model.b_U[task.answers] - model.b_U[task.wrong]
+    of_attention, of_mlp = (tuple(torch.stack(each, dim=1)) for each in (attention, mlp))
+    return Directions(of_attention, of_mlp, torch.stack(constant) + offset)
 
 
 @torch.inference_mode()
@@ -137,7 +78,7 @@ def neuron_effects(model: HookedTransformer, task: Task, layer: int, found: Dire
 def direct_sum(model: HookedTransformer, task: Task, found: Directions) -> Float[Tensor, " pair"]:
     """All direct effects and constants of the clean run together: the logit difference."""
     run = task.run
-    total = found.constant + (run.at_scored(hook_names.resid_pre(0)) * found.start).sum(-1)
+    total = found.constant
     for layer in range(model.cfg.n_layers):
         block: Any = model.blocks[layer]
         total = total + head_effects(model, run.at_scored(hook_names.z(layer))[None], layer, found)[0].sum(-1)

@@ -53,10 +53,8 @@ class AblatedRun:
     """Values at the hooks that were asked for, as the model goes on with them."""
 
 
-def clean_run(
-    model: HookedTransformer, tokens: Tokens, mask: Mask, scored: Mask, *, also: Sequence[str] = ()
-) -> CleanRun:
-    """Run the prompts and keep the residual stream entering each block, each part's values and the hooks in `also`."""
+def clean_run(model: HookedTransformer, tokens: Tokens, mask: Mask, scored: Mask) -> CleanRun:
+    """Run the prompts and keep the residual stream entering each block, and each part's values."""
     resid = [hook_names.resid_pre(layer) for layer in range(model.cfg.n_layers)]
     mask, scored = mask.bool().to(model.device), scored.bool().to(model.device)
     with torch.inference_mode():
@@ -64,7 +62,7 @@ def clean_run(
             tokens.to(model.device),
             stop_at_layer=model.cfg.n_layers,
             attention_mask=mask,
-            names_filter=[*resid, *part_hooks(model), *also],
+            names_filter=[*resid, *part_hooks(model)],
         )
     return CleanRun(mask, scored, dict(cache.items()), final[scored])
 

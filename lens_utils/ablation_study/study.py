@@ -10,7 +10,7 @@ from torch import Tensor
 from lens_utils.ablation import LossInput, loss_input
 from lens_utils.ablation_study import parts, replacements
 from lens_utils.ablation_study.costs import Costs, judge
-from lens_utils.ablation_study.direct_effects import Directions, directions, scale_hooks
+from lens_utils.ablation_study.direct_effects import Directions, directions
 from lens_utils.ablation_study.engine import clean_run
 from lens_utils.ablation_study.identities import ablation_identities
 from lens_utils.ablation_study.interactions import Interactions, interactions
@@ -116,7 +116,7 @@ def study_ablation(
     check(model, pairs, options)
     given = usable(model, texts)
     generator = torch.Generator().manual_seed(options.seed)
-    task = Task.of(model, pairs, also=scale_hooks(model))
+    task = Task.of(model, pairs)
     text_set = Texts.of(model, given)
     means = mean_activations(model, texts, parts.part_hooks(model))
     of_task, missing = _task_replacements(model, task, means, options.draws, generator)

@@ -36,12 +36,12 @@ class Task:
     pairs: tuple[PromptPair, ...]
 
     @classmethod
-    def of(cls, model: HookedTransformer, pairs: Sequence[PromptPair], *, also: Sequence[str] = ()) -> "Task":
-        """Run the clean prompts; `also` names hooks to keep besides the parts'."""
+    def of(cls, model: HookedTransformer, pairs: Sequence[PromptPair]) -> "Task":
+        """Run the clean prompts."""
         tokens, mask = pad([pair.clean for pair in pairs])
         ends = torch.tensor([pair.clean_end for pair in pairs])
         scored = torch.arange(tokens.shape[1]) == ends[:, None]
-        run = clean_run(model, tokens, mask, scored, also=also)
+        run = clean_run(model, tokens, mask, scored)
         task = cls(run, torch.zeros(2, len(pairs), dtype=torch.float64), tuple(pairs))
         return replace(task, whole=task.read(model, run.final.unsqueeze(0))[:, 0])
 

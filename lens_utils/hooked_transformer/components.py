@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
-from lens_utils.axes import HeadVectors, MlpActivations, Resid
+from lens_utils.axes import HeadVectors, Resid
 from lens_utils.hooked_transformer.config import HookedTransformerConfig
 
 ACTIVATION_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -211,9 +211,9 @@ class MLP(nn.Module):
         self.hook_pre = HookPoint()
         self.hook_post = HookPoint()
 
-    def forward(self, x: Resid) -> Resid:
+    def forward(self, x: Float[Tensor, "*axes d_model"]) -> Float[Tensor, "*axes d_model"]:
         """The MLP output with b_out."""
-        pre: MlpActivations = self.hook_pre(F.linear(x, self.W_in.T, self.b_in))
+        pre = self.hook_pre(F.linear(x, self.W_in.T, self.b_in))
         return F.linear(self.hook_post(self.act_fn(pre)), self.W_out.T, self.b_out)
 
 
@@ -230,7 +230,7 @@ class MLMHead(nn.Module):
         self.hook_pre = HookPoint()
         self.hook_post = HookPoint()
 
-    def forward(self, x: Resid) -> Resid:
+    def forward(self, x: Float[Tensor, "*axes d_model"]) -> Float[Tensor, "*axes d_model"]:
         """What the unembedding reads."""
         return self.ln(self.hook_post(self.act_fn(self.hook_pre(F.linear(x, self.W.T, self.b)))))
 
@@ -243,6 +243,6 @@ class Unembed(nn.Module):
         self.W_U = matrix_parameter(cfg.d_model, cfg.d_vocab)
         self.b_U = nn.Parameter(torch.zeros(cfg.d_vocab))
 
-    def forward(self, x: Resid) -> Float[Tensor, "batch pos vocab"]:
+    def forward(self, x: Float[Tensor, "*axes d_model"]) -> Float[Tensor, "*axes vocab"]:
         """The logits."""
         return F.linear(x, self.W_U.T, self.b_U)

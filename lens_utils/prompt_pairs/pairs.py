@@ -64,7 +64,7 @@ def tokenize_pair(model: HookedTransformer, row: PairText, *, index: int) -> Pro
     corrupted = tokenize_prompt(model, row.corrupted, index=index)
     if clean.tokens.tolist() == corrupted.tokens.tolist():
         raise ValueError(f"pair {index}: clean and corrupted are the same tokens {list(clean.strings)}")
-    ends = [_end(model, text, index) for text in (clean, corrupted)]
+    ends = [answer_position(model, text, name=f"pair {index}") for text in (clean, corrupted)]
     answers = [_answer_token(model, clean, given, index=index) for given in (row.answer, row.wrong)]
     if answers[0] == answers[1]:
         raise ValueError(f"pair {index}: answer and wrong are the same token {row.answer!r}")
@@ -95,14 +95,18 @@ def align(clean: TokenizedText, corrupted: TokenizedText) -> tuple[tuple[int, in
     return tuple(found)
 
 
-def _end(model: HookedTransformer, text: TokenizedText, index: int) -> int:
+def answer_position(model: HookedTransformer, text: TokenizedText, *, name: str) -> int:
+    """The position whose logits predict what is asked: the last one, or that of a masked model's one mask token.
+
+    Raises `ValueError`, calling the text `name`, unless a masked model's text has exactly one mask token.
+    """
     if not model.cfg.is_masked:
         return len(text) - 1
     mask = getattr(model.tokenizer, "mask_token_id", None)
     places = [pos for pos, token in enumerate(text.tokens.tolist()) if token == mask]
     if len(places) != 1:
         raise ValueError(
-            f"pair {index}: {text.text!r} has {len(places)} mask tokens; {model.cfg.model_name!r} predicts masked "
+            f"{name}: {text.text!r} has {len(places)} mask tokens; {model.cfg.model_name!r} predicts masked "
             f"tokens, so put {getattr(model.tokenizer, 'mask_token', '[MASK]')} once, where the answer stands"
         )
     return places[0]
