@@ -33,15 +33,23 @@ class LossInput:
     tokens: Tokens
     mask: Mask
     labels: Int[Tensor, "batch pos"] | None = None
+    most: int | None = None
+    """Predicted tokens of a text that `scored` keeps, spread evenly over it; None keeps all."""
 
     @property
     def scored(self) -> Bool[Tensor, "batch pos"]:
         """Positions whose logits enter the loss: those before a token, or the masked ones."""
         if self.labels is not None:
-            return self.labels != IGNORED
-        before = torch.zeros_like(self.mask, dtype=torch.bool)
-        before[:, :-1] = self.mask[:, 1:] & self.mask[:, :-1]
-        return before
+            every = self.labels != IGNORED
+        else:
+            every = torch.zeros_like(self.mask, dtype=torch.bool)
+            every[:, :-1] = self.mask[:, 1:] & self.mask[:, :-1]
+        if self.most is None:
+            return every
+        count = every.sum(1, keepdim=True).clamp(min=1)
+        rank = every.cumsum(1) - 1
+        share = torch.minimum(count, torch.tensor(self.most))
+        return every & (rank * share // count != (rank - 1) * share // count)
 
     @property
     def answers(self) -> Int[Tensor, " predicted"]:
@@ -160,8 +168,7 @@ def _ablated_resid(
     changed = groups.any(0).nonzero().flatten()
     written = groups[:, changed, None] * block.mlp.W_out[changed]
     resid = leaving + einsum(shift[..., changed], written, "batch pos n, group n m -> group batch pos m")
-    resid = resid.flatten(0, 1)
-    return block.ln2(resid) if model.cfg.post_norm else resid
+    return block.after_mlp(resid.flatten(0, 1))
 
 
 def _run_on(model: HookedTransformer, given: LossInput, layer: int, resid: Tensor) -> Float[Tensor, "rows 1 d_model"]:

@@ -97,14 +97,24 @@ class Reservoir:
             yield text
 
     def kept(self) -> tuple[TokenizedText, ...]:
-        """The sample in the order of its texts; it ends before the text that would exceed `SAMPLE_TOKENS`."""
-        chosen, n_tokens = [], 0
-        for text in self._texts:
-            n_tokens += len(text)
-            if chosen and n_tokens > SAMPLE_TOKENS:
-                break
-            chosen.append(text)
-        return tuple(sorted(chosen, key=lambda text: text.index))
+        """The sample in the order of its texts, within `SAMPLE_TOKENS`."""
+        return within_tokens(self.texts, SAMPLE_TOKENS)
+
+    @property
+    def texts(self) -> tuple[TokenizedText, ...]:
+        """All texts of the sample, as drawn."""
+        return tuple(self._texts)
+
+
+def within_tokens(texts: Sequence[TokenizedText], limit: int) -> tuple[TokenizedText, ...]:
+    """The texts before the one that would exceed `limit` tokens (the first at any rate), in their order."""
+    chosen, n_tokens = [], 0
+    for text in texts:
+        n_tokens += len(text)
+        if chosen and n_tokens > limit:
+            break
+        chosen.append(text)
+    return tuple(sorted(chosen, key=lambda text: text.index))
 
 
 @dataclass(frozen=True)
