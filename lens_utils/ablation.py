@@ -201,16 +201,24 @@ def ablation_curve(
     """
     d_mlp = activations.shape[1]
     order = activations.double().norm(dim=0).argsort(descending=True, stable=True).cpu()
-    sizes = [0, *(2**i for i in range(d_mlp.bit_length()) if 2**i < d_mlp), d_mlp]
     generator = torch.Generator().manual_seed(seed)
     orders = torch.stack([order, *(torch.randperm(d_mlp, generator=generator) for _ in range(n_orders))])
-    # ranks[i, n]: at which place order i has neuron n, so that a group of size s is ranks < s
-    ranks = orders.argsort(dim=1)
-    groups = ranks[:, None] < torch.tensor(sizes)[:, None]
+    sizes, groups = growing_groups(orders)
     # No neurons and all neurons are the same groups in any order: they are run once
     inner = rearrange(groups[:, 1:-1], "order size neuron -> (order size) neuron")
     ends = groups[0, [0, -1]]
     losses = ablated_losses(model, given, layer, groups=torch.cat([ends, inner]), means=activations.mean(0))
     middle = rearrange(losses[2:], "(order size) -> order size", order=n_orders + 1)
     table = torch.cat([losses[:1].expand(n_orders + 1, 1), middle, losses[1:2].expand(n_orders + 1, 1)], dim=1)
-    return AblationCurve(layer, tuple(sizes), table[0], table[1:], order)
+    return AblationCurve(layer, sizes, table[0], table[1:], order)
+
+
+def growing_groups(
+    orders: Int[Tensor, "order d_mlp"],
+) -> tuple[tuple[int, ...], Bool[Tensor, "order size d_mlp"]]:
+    """Sizes 0, 1, 2, 4, ... and all; and of each order its first so many neurons."""
+    d_mlp = orders.shape[1]
+    sizes = (0, *(2**i for i in range(d_mlp.bit_length()) if 2**i < d_mlp), d_mlp)
+    # ranks[i, n]: at which place order i has neuron n, so that a group of size s is ranks < s
+    ranks = orders.argsort(dim=1)
+    return sizes, ranks[:, None] < torch.tensor(sizes)[:, None]
