@@ -33,7 +33,8 @@ class Config(ExperimentConfig):
     model: str = "zoo-attn-2l"
     """Registered model name, hub id, or path of a local folder."""
     pairs: str = ""
-    """Built-in set, or a .jsonl or .csv file; by default one that the kind of model can answer."""
+    """A built-in set (name_recipient, name_recipient_abc, capital_letters, negation, agreement, induction) or a file
+    of prompt pairs (.jsonl, .csv); without one, the set that suits the model."""
     n: int = 64
     """Pairs to use: of a set so many, of a file the first."""
     prompts: tuple[str, ...] = ()
@@ -82,18 +83,11 @@ def run(config: Config, model: HookedTransformer) -> Findings:
 
 def _questions(config: Config, model: HookedTransformer) -> tuple[Question, ...]:
     from lens_utils.attribution import from_pairs, from_prompts
-    from lens_utils.prompt_pairs import load_pairs
+    from lens_utils.prompt_pairs import default_set, load_pairs
 
     if config.prompts:
         return from_prompts(model, config.prompts)
-    return from_pairs(load_pairs(model, config.pairs or _default_pairs(model), n=config.n, seed=config.seed))
-
-
-def _default_pairs(model: HookedTransformer) -> str:
-    """Negation for masked models, agreement for one layer, else name_recipient: that takes two layers."""
-    if model.cfg.is_masked:
-        return "negation"
-    return "agreement" if model.cfg.n_layers < 2 else "name_recipient"
+    return from_pairs(load_pairs(model, config.pairs or default_set(model), n=config.n, seed=config.seed))
 
 
 def tables(findings: Findings) -> dict[str, Table]:

@@ -6,11 +6,13 @@ of the true token where every fifth ordinary token of a text has been replaced b
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from einops import rearrange, repeat
+from einops import einsum, rearrange
 from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from lens_utils import hook_names
 from lens_utils.activations import pad
@@ -31,6 +33,43 @@ class LossInput:
     tokens: Tokens
     mask: Mask
     labels: Int[Tensor, "batch pos"] | None = None
+    most: int | None = None
+    """Predicted tokens of a text that `scored` keeps, spread evenly over it; None keeps all."""
+
+    @property
+    def scored(self) -> Bool[Tensor, "batch pos"]:
+        """Positions whose logits enter the loss: those before a token, or the masked ones."""
+        if self.labels is not None:
+            every = self.labels != IGNORED
+        else:
+            every = torch.zeros_like(self.mask, dtype=torch.bool)
+            every[:, :-1] = self.mask[:, 1:] & self.mask[:, :-1]
+        if self.most is None:
+            return every
+        count = every.sum(1, keepdim=True).clamp(min=1)
+        rank = every.cumsum(1) - 1
+        share = torch.minimum(count, torch.tensor(self.most))
+        return every & (rank * share // count != (rank - 1) * share // count)
+
+    @property
+    def answers(self) -> Int[Tensor, " predicted"]:
+        """The token that each scored position has to predict, text by text."""
+        return self.tokens.roll(-1, dims=1)[self.scored] if self.labels is None else self.labels[self.scored]
+
+
+@dataclass(frozen=True)
+class TextLosses:
+    """The loss of each text under each ablation."""
+
+    total: Float64[Tensor, "group text"]
+    """Summed over the text's predicted tokens; nats."""
+    predicted: Int[Tensor, " text"]
+    """Predicted tokens of each text."""
+
+    @property
+    def per_token(self) -> Float64[Tensor, " group"]:
+        """Mean over all predicted tokens; nats a token."""
+        return self.total.sum(1) / self.predicted.sum()
 
 
 @dataclass(frozen=True)
@@ -79,32 +118,72 @@ def mean_ablation(
 def ablated_losses(
     model: HookedTransformer,
     given: LossInput,
-    hook: str,
+    layer: int,
     *,
     groups: Bool[Tensor, "group d_mlp"],
     means: Float[Tensor, " d_mlp"],
 ) -> Float64[Tensor, " group"]:
-    """Loss in nats a token with each group of neurons mean-ablated in turn; many groups share a forward pass."""
-    n_texts, n_pos = given.tokens.shape
-    at_once = max(1, TOKENS_AT_ONCE // (n_texts * n_pos))
-    return torch.cat([_losses(model, given, hook, part, means) for part in groups.split(at_once)])
+    """Loss in nats a token with each group of neurons of the block mean-ablated in turn."""
+    return ablated_text_losses(model, given, layer, groups=groups, means=means).per_token
 
 
-def _losses(
-    model: HookedTransformer, given: LossInput, hook: str, groups: Tensor, means: Tensor
-) -> Float64[Tensor, " group"]:
-    def repeated(values: Tensor) -> Tensor:
-        return repeat(values, "batch pos -> (group batch) pos", group=len(groups)).to(model.device)
+def ablated_text_losses(
+    model: HookedTransformer,
+    given: LossInput,
+    layer: int,
+    *,
+    groups: Bool[Tensor, "group d_mlp"],
+    means: Float[Tensor, " d_mlp"],
+) -> TextLosses:
+    """Loss of each text with each group of neurons of the block mean-ablated in turn, many groups a forward pass.
 
-    labels = None if given.labels is None else repeated(given.labels)
-    rows = repeat(groups, "group neuron -> (group batch) neuron", batch=len(given.tokens))
-    with torch.inference_mode(), model.hooks(fwd_hooks=[(hook, mean_ablation(rows, means))]):
-        losses = model(
-            repeated(given.tokens), "loss", attention_mask=repeated(given.mask), labels=labels, loss_per_token=True
+    What comes before the block's residual addition is run once: each group adds its (mean - activation) W_out there.
+    Behind the last block only positions that predict are run.
+    """
+    scored, last = given.scored, layer == model.cfg.n_layers - 1
+    hooks = [hook_names.mlp_post(layer), hook_names.resid_post(layer)]
+    with torch.inference_mode():
+        _, cache = model.run_with_cache(
+            given.tokens.to(model.device), None, attention_mask=given.mask.to(model.device), names_filter=hooks
         )
-    counted = given.mask[:, 1:] & given.mask[:, :-1] if given.labels is None else given.labels != IGNORED
-    each = rearrange(losses.double().cpu(), "(group batch) pos -> group (batch pos)", group=len(groups))
-    return each.sum(1) / counted.sum()
+        post, leaving = (cache[hook] for hook in hooks)
+        shift = means.to(post) - post
+        if last:
+            shift, leaving = (values[scored.to(post.device)].unsqueeze(1) for values in (shift, leaving))
+        at_once = max(1, TOKENS_AT_ONCE // (leaving.shape[0] * leaving.shape[1]))
+        parts = []
+        for part in groups.to(post.device).split(at_once):
+            resid = _ablated_resid(model, layer, leaving, shift, part)
+            parts.append(_losses(model, given, resid if last else _run_on(model, given, layer + 1, resid)))
+    owner = scored.nonzero()[:, 0]
+    total = torch.zeros(len(groups), len(scored), dtype=torch.float64).index_add(1, owner, torch.cat(parts))
+    return TextLosses(total, scored.sum(1))
+
+
+def _ablated_resid(
+    model: HookedTransformer, layer: int, leaving: Tensor, shift: Tensor, groups: Tensor
+) -> Float[Tensor, "rows pos d_model"]:
+    """What leaves the block with each group ablated, group by group."""
+    block: Any = model.blocks[layer]
+    changed = groups.any(0).nonzero().flatten()
+    written = groups[:, changed, None] * block.mlp.W_out[changed]
+    resid = leaving + einsum(shift[..., changed], written, "batch pos n, group n m -> group batch pos m")
+    return block.after_mlp(resid.flatten(0, 1))
+
+
+def _run_on(model: HookedTransformer, given: LossInput, layer: int, resid: Tensor) -> Float[Tensor, "rows 1 d_model"]:
+    """The residual stream after the last block at the positions that predict, each a row of its own."""
+    n_groups = len(resid) // len(given.mask)
+    mask, scored = (values.to(resid.device).repeat(n_groups, 1) for values in (given.mask, given.scored))
+    end = model(resid, start_at_layer=layer, stop_at_layer=model.cfg.n_layers, attention_mask=mask)
+    return end[scored].unsqueeze(1)
+
+
+def _losses(model: HookedTransformer, given: LossInput, rows: Tensor) -> Float64[Tensor, "group predicted"]:
+    answers = given.answers.to(rows.device)
+    logits = model(rows, start_at_layer=model.cfg.n_layers).squeeze(1)
+    losses = cross_entropy(logits, answers.repeat(len(rows) // len(answers)), reduction="none")
+    return losses.double().cpu().view(-1, len(answers))
 
 
 def ablation_curve(
@@ -122,17 +201,24 @@ def ablation_curve(
     """
     d_mlp = activations.shape[1]
     order = activations.double().norm(dim=0).argsort(descending=True, stable=True).cpu()
-    sizes = [0, *(2**i for i in range(d_mlp.bit_length()) if 2**i < d_mlp), d_mlp]
     generator = torch.Generator().manual_seed(seed)
     orders = torch.stack([order, *(torch.randperm(d_mlp, generator=generator) for _ in range(n_orders))])
-    # ranks[i, n]: at which place order i has neuron n, so that a group of size s is ranks < s
-    ranks = orders.argsort(dim=1)
-    groups = ranks[:, None] < torch.tensor(sizes)[:, None]
+    sizes, groups = growing_groups(orders)
     # No neurons and all neurons are the same groups in any order: they are run once
     inner = rearrange(groups[:, 1:-1], "order size neuron -> (order size) neuron")
     ends = groups[0, [0, -1]]
-    hook, means = hook_names.mlp_post(layer), activations.mean(0)
-    losses = ablated_losses(model, given, hook, groups=torch.cat([ends, inner]), means=means)
+    losses = ablated_losses(model, given, layer, groups=torch.cat([ends, inner]), means=activations.mean(0))
     middle = rearrange(losses[2:], "(order size) -> order size", order=n_orders + 1)
     table = torch.cat([losses[:1].expand(n_orders + 1, 1), middle, losses[1:2].expand(n_orders + 1, 1)], dim=1)
-    return AblationCurve(layer, tuple(sizes), table[0], table[1:], order)
+    return AblationCurve(layer, sizes, table[0], table[1:], order)
+
+
+def growing_groups(
+    orders: Int[Tensor, "order d_mlp"],
+) -> tuple[tuple[int, ...], Bool[Tensor, "order size d_mlp"]]:
+    """Sizes 0, 1, 2, 4, ... and all; and of each order its first so many neurons."""
+    d_mlp = orders.shape[1]
+    sizes = (0, *(2**i for i in range(d_mlp.bit_length()) if 2**i < d_mlp), d_mlp)
+    # ranks[i, n]: at which place order i has neuron n, so that a group of size s is ranks < s
+    ranks = orders.argsort(dim=1)
+    return sizes, ranks[:, None] < torch.tensor(sizes)[:, None]

@@ -74,6 +74,11 @@ class TokenExtremes:
         used = torch.cat([self._high.places[..., 0].flatten(), self._low.places[..., 0].flatten()]).unique().tolist()
         self._texts = {index: known[index] for index in used}
 
+    @property
+    def texts(self) -> dict[int, TokenizedText]:
+        """The texts that hold an extreme, by index."""
+        return dict(self._texts)
+
     def highest(self, column: int) -> tuple[ExtremeToken, ...]:
         """The k highest, highest first."""
         return self._tokens(self._high, column, 1.0)

@@ -164,12 +164,7 @@ def label_permutation_p_value(
 
 def sign_flip_p_value(differences: Float[Tensor, " pair"], *, seed: int, n_shuffles: int = 1000) -> float:
     """Two-sided p of the mean of paired differences when each difference may change its sign (paired permutation)."""
-    values = differences.detach().cpu().double()
-    if values.numel() == 0:
-        raise ValueError("differences: need at least one pair")
-    generator = torch.Generator().manual_seed(seed)
-    signs = torch.randint(0, 2, (n_shuffles, values.numel()), generator=generator).double() * 2 - 1
-    return p_value(float(values.mean()), (signs * values).mean(dim=1))
+    return float(sign_flip_p_values(differences.unsqueeze(1), seed=seed, n_shuffles=n_shuffles)[0])
 
 
 def sign_flip_p_values(
@@ -177,12 +172,17 @@ def sign_flip_p_values(
 ) -> Float64[Tensor, " cell"]:
     """`sign_flip_p_value` of every column, all with the same signs; nan where a column has a nan."""
     values = differences.detach().cpu().double()
+    if len(values) == 0:
+        raise ValueError("differences: need at least one pair")
     generator = torch.Generator().manual_seed(seed)
     signs = torch.randint(0, 2, (n_shuffles, len(values)), generator=generator).double() * 2 - 1
-    null, observed = (signs @ values.nan_to_num() / len(values)).abs(), values.mean(0).abs()
-    reached = null >= observed - _ROUNDING * observed.clamp(min=1e-12)
-    p = (1 + reached.sum(0)).double() / (1 + n_shuffles)
-    return torch.where(observed.isnan(), torch.nan, p)
+    parts = []
+    for part in values.split(max(1, _RESAMPLED_VALUES_AT_ONCE // n_shuffles), dim=1):
+        null, observed = (signs @ part.nan_to_num() / len(values)).abs(), part.mean(0).abs()
+        reached = null >= observed - _ROUNDING * observed.clamp(min=1e-12)
+        p = (1 + reached.sum(0)).double() / (1 + n_shuffles)
+        parts.append(torch.where(observed.isnan(), torch.nan, p))
+    return torch.cat(parts)
 
 
 def benjamini_hochberg(p: Float[Tensor, "*test"]) -> Float[Tensor, "*test"]:

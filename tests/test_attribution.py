@@ -282,6 +282,8 @@ class TestStudy:
         assert study.right.tolist() == [1] * 6
         assert study.components.names[0] == TOTAL
         assert not study.neurons.names
+        # BETA to the answer; the mean logit rises by its share of the vocabulary
+        assert study.sides.mean(0)[2].tolist() == pytest.approx([BETA - BETA / V, -BETA / V], abs=1e-5)
 
     def test_null_is_the_mean_over_prompts_asked_for_each_others_tokens(self) -> None:
         model = toy_model(dtype=torch.float64)
@@ -377,7 +379,11 @@ class TestTrained:
         assert bool((both[best] > 0).all())
         roles = made["source_roles"].frame
         mine = roles[roles["head"] == study.heads.names[best]].set_index("role")
-        # Not from the recipient's own place: layer 0 has brought the name to where the giver is named again
+        # It does not copy the recipient: it looks at the giver's second mention and suppresses the giver
+        to_answer, to_wrong = study.sides.mean(0)[best].tolist()
+        assert to_wrong < -0.8 * float(study.heads.mean[best])
+        assert abs(to_answer) < 0.3 * abs(to_wrong)
+        torch.testing.assert_close(study.sides[..., 0] - study.sides[..., 1], study.heads.values, atol=5e-5, rtol=1e-4)
         assert mine["mean"].idxmax() == "wrong 2"
         assert mine["attention"].idxmax() == "wrong 2"
 
@@ -454,11 +460,6 @@ class TestExperiment:
     def test_one_prompt_alone(self) -> None:
         found = experiment.run(experiment.Config(model="toy", prompts=("The moon was",), shuffles=20), reading_model())
         assert "random token" in experiment.tables(found)["components"].caption
-
-    def test_default_pairs_suit_the_model(self) -> None:
-        assert experiment._default_pairs(reading_model(masked=True)) == "negation"
-        assert experiment._default_pairs(toy_model(n_layers=1)) == "agreement"
-        assert experiment._default_pairs(toy_model()) == "name_recipient"
 
     def test_refusals_come_before_any_run(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for options, message in (

@@ -1,12 +1,13 @@
 """Planted neurons and heads are found, random ones are not; ablation knows which neurons matter."""
 
+import numpy as np
 import pytest
 import scipy.stats
 import torch
 from toy_text import reading_model
 
 from lens_utils import hook_names
-from lens_utils.ablation import ablated_losses, ablation_curve, loss_input
+from lens_utils.ablation import ablated_losses, ablated_text_losses, ablation_curve, loss_input, mean_ablation
 from lens_utils.activations import cache_hooks
 from lens_utils.neurons import (
     TokenExtremes,
@@ -153,17 +154,21 @@ class TestAblation:
         model = reading_model(masked=masked)
         texts = tokenize_prompts(model, [MOON_PROMPT, *CONTRAST_PROMPTS])
         given = loss_input(model, texts)
-        hook, means = hook_names.mlp_post(0), noise(37)
-        groups = noise(40, 37, seed=1) > 0
-        together = ablated_losses(model, given, hook, groups=groups, means=means)
-        for index in (0, 17, 39):
-
-            def ablate(value, hook, index=index):
-                return torch.where(groups[index], means, value)
-
-            with torch.no_grad(), model.hooks(fwd_hooks=[(hook, ablate)]):
-                loss = model(given.tokens, "loss", attention_mask=given.mask, labels=given.labels)
-            assert float(together[index]) == pytest.approx(float(loss), abs=1e-5)
+        means, groups = noise(37), noise(40, 37, seed=1) > 0
+        groups[1] = False
+        for layer in range(2):
+            together = ablated_losses(model, given, layer, groups=groups, means=means)
+            by_text = ablated_text_losses(model, given, layer, groups=groups, means=means)
+            for index in (0, 1, 17, 39):
+                hook = (hook_names.mlp_post(layer), mean_ablation(groups[index : index + 1], means))
+                with torch.no_grad(), model.hooks(fwd_hooks=[hook]):
+                    run = {"attention_mask": given.mask, "labels": given.labels}
+                    loss = model(given.tokens, "loss", **run)
+                    each = model(given.tokens, "loss", loss_per_token=True, **run)
+                assert float(together[index]) == pytest.approx(float(loss), abs=1e-5)
+                np.testing.assert_allclose(by_text.total[index], each.double().sum(1), atol=1e-4)
+            assert by_text.predicted.tolist() == given.scored.sum(1).tolist()
+            assert len(given.answers) == given.scored.sum()
 
     def test_the_curve_starts_whole_ends_alike_and_finds_the_planted_neurons(self, masked):
         model = reading_model(masked=masked, n_layers=1)

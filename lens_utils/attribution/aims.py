@@ -24,6 +24,12 @@ class Aim:
     wrong: int | None = None
     over_mean: bool = False
 
+    @property
+    def sides(self) -> "tuple[Aim, ...]":
+        """Of a difference of two tokens, each of them over the mean logit; nothing else has sides."""
+        tokens = () if self.wrong is None else (self.token, self.wrong)
+        return tuple(Aim(token, over_mean=True) for token in tokens)
+
     def of(self, logits: Float[Tensor, "*axes vocab"]) -> Float[Tensor, "*axes"]:
         """The aim of logits; and as it is linear, of W_U [d_model, vocab] the direction that it reads."""
         value = logits[..., self.token]
@@ -74,13 +80,18 @@ class NullAims:
     """What the null is, in words."""
 
 
+def check_count(name: str, value: int) -> None:
+    """Raise `ValueError` naming what was asked for below 1."""
+    if value < 1:
+        raise ValueError(f"{name}={value!r}: must be at least 1")
+
+
 def null_aims(model: HookedTransformer, aims: Sequence[Aim], *, n_shuffles: int, seed: int) -> NullAims:
     """The prompts' own aims, permuted over the prompts; random tokens for few prompts (`LEAST_SHUFFLED`) or one aim.
 
     Random tokens are drawn from the vocabulary without its special tokens. Raises `ValueError` for n_shuffles < 1.
     """
-    if n_shuffles < 1:
-        raise ValueError(f"n_shuffles={n_shuffles!r}: must be at least 1")
+    check_count("n_shuffles", n_shuffles)
     generator = torch.Generator().manual_seed(seed)
     n = len(aims)
     if n >= LEAST_SHUFFLED and len(set(aims)) > 1:

@@ -32,9 +32,11 @@ class MeasuredPrompt:
 
     parts: Parts
     total: Float64[Tensor, " target"]
-    neurons: Float64[Tensor, "layer d_mlp"]
+    neurons: Float64[Tensor, "mlp_layer d_mlp"]
     source: Source
     lens: Lens
+    sides: Float64[Tensor, "layer head side"]
+    """What heads add to each of the two tokens of a difference, over the mean logit; no sides otherwise."""
 
 
 def measure(model: HookedTransformer, run: FrozenRead, aim: Aim, null: NullAims) -> MeasuredPrompt:
@@ -51,6 +53,7 @@ def measure(model: HookedTransformer, run: FrozenRead, aim: Aim, null: NullAims)
             source_attention(model, run),
         ),
         logit_lens(model, run, aim, vectors),
+        decompose(model, run, list(aim.sides))[0].heads if aim.sides else parts.heads[..., :0],
     )
 
 

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from lens_utils.attribution.aims import Aim, NullAims, aim_of, directions, null_aims
+from lens_utils.attribution.aims import Aim, NullAims, aim_of, check_count, directions, null_aims
 from lens_utils.attribution.frozen import FrozenRead, freeze
 from lens_utils.attribution.lens import Lens
 from lens_utils.attribution.measured import Source, identities, measure
@@ -75,6 +75,8 @@ class AttributionStudy:
     components: Contributions
     """The first is the target itself."""
     heads: Contributions
+    sides: Float64[Tensor, "prompt head side"]
+    """What heads add to the two tokens of a difference (`Aim.sides`); no sides otherwise."""
     neurons: Contributions
     """The largest, the largest first; none without MLPs."""
     n_neurons: int
@@ -109,9 +111,8 @@ def study_attribution(
     Raises `ValueError` before any run for no questions, a target they do not have, and counts below 1.
     """
     check_target(questions, target)
-    for name, value in (("top_neurons", top_neurons), ("n_shuffles", n_shuffles)):
-        if value < 1:
-            raise ValueError(f"{name}={value!r}: must be at least 1")
+    check_count("top_neurons", top_neurons)
+    check_count("n_shuffles", n_shuffles)
     runs = [freeze(model, question.text, question.end) for question in track(questions, "runs")]
     aims = [aim_of(question, target, run.logits) for question, run in zip(questions, runs, strict=True)]
     null = null_aims(model, aims, n_shuffles=n_shuffles, seed=seed)
@@ -125,6 +126,7 @@ def study_attribution(
         _tokens(model, aims, runs),
         _contributions((TOTAL, *found[0].parts.components), components, null, seed),
         _contributions(tuple(model.all_head_labels()), heads, null, seed),
+        torch.stack([each.sides.flatten(0, 1) for each in found]),
         _neurons(model, runs, aims, _largest([each.neurons for each in found], top_neurons), (null, seed)),
         found[0].neurons.numel(),
         (model.cfg.n_layers, model.cfg.n_heads),

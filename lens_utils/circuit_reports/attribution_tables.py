@@ -26,6 +26,10 @@ MEASURES = {
     "null_low": Column("95 % of those shuffles lie above this.", "nats"),
     "null_high": Column("95 % of those shuffles lie between null_low and this.", "nats"),
 }
+SIDES = {
+    "answer": "What it adds to the answer's logit over the mean logit; mean = to_answer - to_wrong.",
+    "wrong": "The same of the wrong answer: below 0 it suppresses that.",
+}
 Q = Column("Distance from the null's middle against that of the shuffles, Benjamini-Hochberg over the table's rows.")
 
 
@@ -79,11 +83,15 @@ def _heads(study: AttributionStudy) -> Table:
         **MEASURES,
         "q": Q,
         "right_sign": Column("Share of prompts in which it adds more than 0."),
-    }
+    } | {f"to_{side}": Column(text, "nats") for side, text in SIDES.items() if study.sides.shape[2]}
     found, q = study.heads, study.heads.q.tolist()
     above = (found.values > 0).double().mean(0).tolist()
+    sides = [dict(zip((f"to_{side}" for side in SIDES), each, strict=False)) for each in study.sides.mean(0).tolist()]
     rows = [
-        {"head": found.names[part]} | _measures(study, found, part) | {"q": q[part], "right_sign": above[part]}
+        {"head": found.names[part]}
+        | _measures(study, found, part)
+        | {"q": q[part], "right_sign": above[part]}
+        | sides[part]
         for part in found.mean.argsort(descending=True, stable=True).tolist()
     ]
     return table(rows, columns, f"Direct contribution of each head, the largest first. Null: {study.null}.")

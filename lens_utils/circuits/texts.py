@@ -1,5 +1,6 @@
 """Texts to check circuits on: a corpus file, a shipped model's own held-out stories, or the named prompts."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -30,6 +31,15 @@ def circuit_texts(
     Texts that exceed the context are cut into parts, of which at most n are kept. Raises `ValueError` for n < 1 and a
     corpus that cannot be read.
     """
+    found, source = circuit_text_stream(model, n=n, seed=seed, corpus=corpus, unit=unit)
+    texts = tuple(found)
+    return Texts(texts, f"{len(texts)} texts ({source})")
+
+
+def circuit_text_stream(
+    model: HookedTransformer, *, n: int, seed: int, corpus: str = "", unit: TextUnit = "paragraph"
+) -> tuple[Iterator[TokenizedText], str]:
+    """The same texts one at a time, tokenised as they are read, and where they come from; bad input raises at once."""
     if n < 1:
         raise ValueError(f"n={n!r}: ask for at least 1 text")
     if corpus:
@@ -38,5 +48,4 @@ def circuit_texts(
         found, source = stories(n, seed, split="heldout"), "held-out stories of the model's own generator"
     else:
         found, source = iter((MOON_PROMPT, *CONTRAST_PROMPTS)), "the named prompts; a corpus gives more"
-    texts = tuple(islice(tokenize_corpus(model, found), n))
-    return Texts(texts, f"{len(texts)} texts ({source})")
+    return islice(tokenize_corpus(model, found), n), source

@@ -66,7 +66,10 @@ def graph(
     caption: str,
     y_labels: Sequence[str],
 ) -> Figure:
-    """Nodes (name, x, y), y counting `y_labels` from the bottom, and the edges between them, coloured by kind."""
+    """Nodes (name, x, y), y counting `y_labels` from the bottom, and the edges between them, coloured by kind.
+
+    A name may have several lines.
+    """
     figure = parts.figure(title, {}, height=parts.clamp(170 + 130 * len(y_labels), 300, 1000))
     _draw_edges(figure, nodes, edges)
     names, across, up = (list(each) for each in zip(*nodes, strict=True))
@@ -75,7 +78,7 @@ def graph(
         x=across,
         y=up,
         mode="markers" if many else "markers+text",
-        text=[parts.text(name) for name in names],
+        text=["<br>".join(map(parts.text, name.split("\n"))) for name in names],
         textposition=["bottom center" if y == min(up) else "top center" for y in up],
         marker={"size": 9 if many else 13, "color": theme.COLOURS["light"][7]},
         hovertemplate="%{text}<extra></extra>",

@@ -62,7 +62,7 @@ def stream_study(
     layers = range(model.cfg.n_layers)
     neurons = {layer: TokenExtremes(5) for layer in layers}
     outputs = {layer: TokenExtremes(10) for layer in layers}
-    reservoir = _Reservoir(n_sample, seed)
+    reservoir = Reservoir(n_sample, seed)
     read = {hook_names.mlp_post(layer) for layer in layers} | {hook_names.mlp_out(layer) for layer in layers}
     hooks = sorted(read | {quantity.hook for quantity in quantities})
     for batch in track(stream_activations(model, reservoir.watch(texts), hooks), "batches"):
@@ -77,7 +77,7 @@ def stream_study(
     return StreamStudy(statistics, neurons, outputs, reservoir.kept(), reservoir.n_texts, reservoir.n_tokens)
 
 
-class _Reservoir:
+class Reservoir:
     """A uniform sample of the texts that pass by (Vitter's algorithm R)."""
 
     def __init__(self, size: int, seed: int) -> None:
@@ -86,6 +86,7 @@ class _Reservoir:
         self.n_texts = self.n_tokens = 0
 
     def watch(self, texts: Iterable[TokenizedText]) -> Iterator[TokenizedText]:
+        """The same texts, each counted and perhaps kept as it passes."""
         for text in texts:
             self.n_texts += 1
             self.n_tokens += len(text)
@@ -96,13 +97,24 @@ class _Reservoir:
             yield text
 
     def kept(self) -> tuple[TokenizedText, ...]:
-        chosen, n_tokens = [], 0
-        for text in self._texts:
-            n_tokens += len(text)
-            if chosen and n_tokens > SAMPLE_TOKENS:
-                break
-            chosen.append(text)
-        return tuple(sorted(chosen, key=lambda text: text.index))
+        """The sample in the order of its texts, within `SAMPLE_TOKENS`."""
+        return within_tokens(self.texts, SAMPLE_TOKENS)
+
+    @property
+    def texts(self) -> tuple[TokenizedText, ...]:
+        """All texts of the sample, as drawn."""
+        return tuple(self._texts)
+
+
+def within_tokens(texts: Sequence[TokenizedText], limit: int) -> tuple[TokenizedText, ...]:
+    """The texts before the one that would exceed `limit` tokens (the first at any rate), in their order."""
+    chosen, n_tokens = [], 0
+    for text in texts:
+        n_tokens += len(text)
+        if chosen and n_tokens > limit:
+            break
+        chosen.append(text)
+    return tuple(sorted(chosen, key=lambda text: text.index))
 
 
 @dataclass(frozen=True)
@@ -125,16 +137,6 @@ def layer_study(
     model: HookedTransformer, batch: ActivationBatch, layer: int, *, seed: int, n_shuffles: int, n_orders: int
 ) -> LayerStudy:
     """Class reactions, head correlations, ablation curve and norms of one block; `batch` holds `detail_hooks`."""
-    post, out = batch.real(hook_names.mlp_post(layer)).cpu(), batch.real(hook_names.mlp_out(layer)).cpu()
-    rows = TokenRows.of(batch)
-    later = rows.places[:, 1] > 0
-    classes = [name for text in batch.texts for name in text.classes]
-    kept = [name for name, keep in zip(classes, later.tolist(), strict=True) if keep]
-    patterns = batch.cache[hook_names.pattern(layer)]
-    features, by_text = [], []
-    for row, (text, values) in enumerate(zip(batch.texts, split_texts(post, batch.texts), strict=True)):
-        features.append(head_features(patterns[row, :, : len(text), : len(text)]).flatten(1))
-        by_text.append(values[1:].double())
     given = loss_input(model, batch.texts)
     curve = None
     if given is not None:
@@ -143,12 +145,34 @@ def layer_study(
         )
     return LayerStudy(
         layer,
-        class_reactions(post[later], kept, seed=seed, n_shuffles=n_shuffles),
-        correlate_within_texts(features, by_text, seed=seed, n_shuffles=max(1, n_shuffles // 4)),
+        *layer_relations(batch, layer, seed=seed, n_shuffles=n_shuffles),
         curve,
         _norms(batch, layer),
-        post,
-        out,
+        batch.real(hook_names.mlp_post(layer)).cpu(),
+        batch.real(hook_names.mlp_out(layer)).cpu(),
+    )
+
+
+def layer_relations(
+    batch: ActivationBatch, layer: int, *, seed: int, n_shuffles: int
+) -> tuple[ClassReactions, Correlations]:
+    """Word classes and attention features that a block's neurons go with, first positions left out.
+
+    `batch` holds the block's hook_post and pattern. Heads, whose null is pooled over far more pairs, take a quarter of
+    the shuffles.
+    """
+    post = batch.real(hook_names.mlp_post(layer)).cpu()
+    later = TokenRows.of(batch).places[:, 1] > 0
+    classes = [name for text in batch.texts for name in text.classes]
+    kept = [name for name, keep in zip(classes, later.tolist(), strict=True) if keep]
+    patterns = batch.cache[hook_names.pattern(layer)]
+    features, by_text = [], []
+    for row, (text, values) in enumerate(zip(batch.texts, split_texts(post, batch.texts), strict=True)):
+        features.append(head_features(patterns[row, :, : len(text), : len(text)]).flatten(1))
+        by_text.append(values[1:].double())
+    return (
+        class_reactions(post[later], kept, seed=seed, n_shuffles=n_shuffles),
+        correlate_within_texts(features, by_text, seed=seed, n_shuffles=max(1, n_shuffles // 4)),
     )
 
 

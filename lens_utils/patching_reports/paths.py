@@ -1,5 +1,6 @@
 """Tables and figures of the path patching experiment."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -98,8 +99,8 @@ def figures(study: PathStudy) -> dict[str, Figure | Page]:
     return made
 
 
-def circuit_graph(study: PathStudy) -> Figure:
-    """Nodes by place in the model, edges as strong as what they carry."""
+def circuit_graph(study: PathStudy, labels: Mapping[str, str] | None = None) -> Figure:
+    """Nodes by place in the model, edges as strong as what they carry; `labels` stand below the nodes' names."""
     strong = study.importance
     edges = [at for at in _edges(study) if float(strong[at]) >= study.threshold]
     edges = sorted(edges, key=lambda at: -float(strong[at]))[:DRAWN_EDGES]
@@ -107,12 +108,13 @@ def circuit_graph(study: PathStudy) -> Figure:
     names |= {_part(study.receivers[column]): study.receivers[column] for _, column in edges}
     names["logits"] = Node("logits")
     levels = sorted({node.place for node in names.values()})
-    labels = [_level(next(node for node in names.values() if node.place == place)) for place in levels]
+    levels_named = [_level(next(node for node in names.values() if node.place == place)) for place in levels]
     nodes: list[tuple[str, float, float]] = []
     for level, place in enumerate(levels):
         here = sorted(name for name, node in names.items() if node.place == place)
         nodes += [(name, at - (len(here) - 1) / 2, float(level)) for at, name in enumerate(here)]
     index = {name: at for at, (name, _, _) in enumerate(nodes)}
+    shown = [(f"{name}\n{(labels or {}).get(name, '')}".strip(), x, y) for name, x, y in nodes]
     drawn = []
     for row, column in edges:
         receiver, values = study.receivers[column], [float(e.share[row, column]) for e in study.effects.values()]
@@ -124,7 +126,7 @@ def circuit_graph(study: PathStudy) -> Figure:
         f"Edges that carry at least {study.threshold:.0%} of the difference, wider for more; colour: what the receiver "
         "reads with. Point at an edge for its numbers."
     )
-    return draw.graph(nodes, drawn, title="The circuit", caption=caption, y_labels=labels)
+    return draw.graph(shown, drawn, title="The circuit", caption=caption, y_labels=levels_named)
 
 
 def _part(node: Node) -> str:

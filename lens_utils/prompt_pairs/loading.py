@@ -1,6 +1,7 @@
 """Pairs by the name of a built-in set, or from a user's file (JSON lines or CSV)."""
 
 import csv
+import io
 import json
 from collections.abc import Iterator
 from itertools import islice
@@ -16,6 +17,7 @@ from lens_utils.word_classes import word_classes
 
 SETS = (*TEXT_SETS, "induction")
 """Names of the built-in sets."""
+SUFFIXES = (".jsonl", ".json", ".csv")
 FIELDS = ("clean", "corrupted", "answer", "wrong")
 _TRIES_PER_PAIR = 50
 
@@ -42,8 +44,9 @@ def load_pairs(model: HookedTransformer, source: str, *, n: int, seed: int) -> t
     if source in TEXT_SETS:
         return _generated(model, source, n, seed)
     path = Path(source)
-    if not path.is_file():
-        raise ValueError(f"pairs={source!r}: no such file; give a .jsonl or .csv file, or one of {', '.join(SETS)}")
+    if not path.is_file() or path.suffix not in SUFFIXES:
+        what = "neither .jsonl nor .csv" if path.is_file() else "no such file"
+        raise ValueError(f"pairs={source!r}: {what}; give a .jsonl or .csv file, or one of {', '.join(SETS)}")
     rows = tuple(islice(_read_rows(path), n))
     if not rows:
         raise ValueError(f"pairs={source!r}: the file holds no pairs")
@@ -67,7 +70,12 @@ def _generated(model: HookedTransformer, name: str, n: int, seed: int) -> tuple[
 
 
 def _read_rows(path: Path) -> Iterator[PairText]:
-    rows = _json_rows(path) if path.suffix in (".jsonl", ".json") else _csv_rows(path)
+    try:
+        # Spreadsheets put a byte order mark before the first field
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path.name}: not UTF-8 text ({error})") from error
+    rows = csv.DictReader(io.StringIO(text, newline="")) if path.suffix == ".csv" else _json_rows(path.name, text)
     for number, row in enumerate(rows):
         missing = [field for field in FIELDS if not isinstance(row.get(field), str)]
         unknown = sorted(str(key) for key in row if key not in (*FIELDS, "group"))
@@ -77,22 +85,17 @@ def _read_rows(path: Path) -> Iterator[PairText]:
         yield PairText(row["clean"], row["corrupted"], row["answer"], row["wrong"], str(row.get("group") or ""))
 
 
-def _json_rows(path: Path) -> Iterator[dict]:
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+def _json_rows(name: str, text: str) -> Iterator[dict]:
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
-            raise ValueError(f"{path.name}, line {number}: not JSON ({error})") from error
+            raise ValueError(f"{name}, line {number}: not JSON ({error})") from error
         if not isinstance(row, dict):
-            raise ValueError(f"{path.name}, line {number}: {row!r} is not an object with {', '.join(FIELDS)}")
+            raise ValueError(f"{name}, line {number}: {row!r} is not an object with {', '.join(FIELDS)}")
         yield row
-
-
-def _csv_rows(path: Path) -> Iterator[dict]:
-    with path.open(encoding="utf-8", newline="") as file:
-        yield from csv.DictReader(file)
 
 
 def induction_pairs(model: HookedTransformer, n: int, *, seed: int, longest: int = 12) -> tuple[PromptPair, ...]:
