@@ -143,8 +143,8 @@ def beside(shape: Shape, kind: str, *, rounds: int) -> Measured:
 
 DEMANDS = (
     (Shape(), "resid_pre", 3, 15),
-    (Shape(), "z_by_pos", 2, 15),
-    (Shape(layers=12, d_model=256), "resid_pre", 2, 8),
+    (Shape(), "z_by_pos", 1, 15),
+    (Shape(layers=12, d_model=256), "resid_pre", 1, 8),
 )
 """Shape, kind, rounds, and the ratio that is aimed for."""
 SMALL = Shape(layers=4, d_model=256, heads=4, prompts=2)
@@ -162,7 +162,10 @@ DEPENDENCE: dict[str, tuple[Shape, ...]] = {
         )
     ),
     "width": tuple(replace(SMALL, d_model=width, heads=width // 64) for width in (128, 256, 512, 1024)),
-    "long prompts on two layers": (Shape(length=128), Shape(length=128, differing="everywhere but at the first token")),
+    "long prompts, two wide layers": tuple(
+        replace(Shape(prompts=2, length=128), differing=where)
+        for where in ("one token, in the middle", "everywhere but at the first token")
+    ),
 }
 GROWN = Shape(layers=4, d_model=256, heads=4, prompts=4, differing="everywhere but at the first token")
 GROWTH = {

@@ -20,6 +20,7 @@ from lens_utils.models import find_spec
 LISTINGS = find_experiments(experiments)
 NAMES = [listing.name for listing in LISTINGS]
 QUICK = {
+    "direct_logit_attribution": "--n 24 --shuffles 200",
     "ablation": "--prompts 12 --texts 4 --draws 1 --random-orders 1 --pairs-of-heads-limit 30",
     "bigrams": "--stories 400 --mapped 60",
     "neurons": "--texts 8 --sample 6 --predicted 8 --shuffles 40 --directions 200",
