@@ -28,10 +28,10 @@ MODELS: dict[str, dict] = {
     "post-norm encoder": BERT_FIELDS,
     "attention-only encoder": BERT_FIELDS | NO_MLP,
 }
-UNEQUAL_MODELS = ("pre-norm", "shortformer", "post-norm encoder")
+UNEQUAL_MODELS = ("shortformer", "post-norm encoder")
 UNEQUAL_KINDS = ("resid_pre", "attn_out", "z", "q", "k", "k_by_pos", "v_by_pos")
 METRIC_MODELS = ("pre-norm", "post-norm encoder")
-METRIC_KINDS = ("resid_pre", "mlp_out", "z", "k_by_pos", "pattern")
+METRIC_KINDS = ("mlp_out", "z", "k_by_pos", "pattern")
 
 Plain = dict[tuple[str, str], list[Tensor]]
 """(kind, direction) -> the cells of each pair."""

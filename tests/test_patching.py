@@ -118,7 +118,7 @@ class TestAgainstThePlainLoop:
         found = sweep(model, [pair, *longer], METRIC_KINDS, metric=metric)
         assert difference(found, loops[f"{metric} {name}"], [pair]) <= 1e-5
 
-    @pytest.mark.parametrize("name", list(MODELS))
+    @pytest.mark.parametrize("name", ["pre-norm", "local", "post-norm encoder"])
     def test_cells_that_are_skipped_change_nothing(self, name: str) -> None:
         model = precise(small(name))
         pairs, kinds = toy_pairs(model), kinds_of(model)
