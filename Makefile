@@ -19,7 +19,7 @@ results: $(INSTALLED)
 
 # Processes of one thread each are faster than one of many; the third works while another waits for the browser.
 test: $(INSTALLED_TEST)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadgroup $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadscope $(PYTEST_ARGS)
 
 lint: $(INSTALLED_LINT)
 	$(BIN)/ruff check .

@@ -6,16 +6,6 @@ import torch
 from lens_utils.hooked_transformer import HookedTransformer, HookedTransformerConfig
 
 MAX_TOY_PARAMETERS = 60_000
-ANYWHERE = ("test_it_runs_on_its_default_models",)
-"""Long tests without common fixtures: each may run in any process."""
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of one module or class stay in one process (`--dist loadgroup`), where they share their fixtures."""
-    for item in items:
-        if not item.name.startswith(ANYWHERE):
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.rsplit("::", 1)[0]))
 
 
 def toy_config(**changes: object) -> HookedTransformerConfig:
